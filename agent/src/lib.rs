@@ -1,0 +1,1 @@
+//! What runs in the guest: sockets, controllers, scenarios.

@@ -1,0 +1,1 @@
+//! Virtual Bluetooth controller: HCI codec, model, air, ledger, transports.

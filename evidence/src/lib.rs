@@ -1,0 +1,1 @@
+//! Records that a guest sends home, and their framing.

@@ -1,0 +1,3 @@
+//! Boots guests, drives scenarios, compares metrics, reports.
+
+fn main() {}

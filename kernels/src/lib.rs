@@ -1,0 +1,1 @@
+//! Kernel packages and the files inside them.

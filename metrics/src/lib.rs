@@ -1,0 +1,1 @@
+//! The metric catalogue, snapshots of metric values, and their difference.

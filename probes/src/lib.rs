@@ -1,0 +1,1 @@
+//! eBPF programs that measure Linux Bluetooth, and their loader.

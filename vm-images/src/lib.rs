@@ -1,0 +1,1 @@
+//! From kernel packages to a bootable guest image.

@@ -1,0 +1,3 @@
+//! Entry point of this repository.
+
+fn main() {}
