@@ -1,0 +1,124 @@
+//! Packet slots in the controllers' buffers, as the host counts them.
+
+use super::{Family, HCI, Kind, Label, LabelValues, Metric, Unit};
+
+const KIND: Label = Label {
+    name: "kind",
+    values: LabelValues::OneOf(&["acl", "sco", "le", "iso"]),
+    help: "the pool of slots: le is used by LE links if the controller has LE buffers of its own, \
+           else they use acl; iso falls back to le, then acl, in the same way",
+};
+
+/// Slots that are free now.
+pub static SLOTS_FREE: Metric = Metric {
+    name: "bluetooth_hci_slots_free",
+    family: Family::Credits,
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &[HCI, KIND],
+    help: "Packets of this kind that the host may send before the controller reports completed ones",
+    meaning: "hci_dev.acl_cnt, sco_cnt, le_cnt or iso_cnt at the moment the snapshot is taken, for \
+              each device that exists. 0 means that packets wait in the host. A pool that the \
+              controller does not have has capacity 0 and no series here.",
+    functions: &["bluetooth:hci_dev_list"],
+    caveats: &[
+        "sco stays at its capacity unless the kernel uses SCO flow control, which no hardware \
+         driver turns on up to 7.3.",
+        "A device on the user channel is driven by a process, past these counters: they stand still.",
+    ],
+};
+
+/// Slots that the controller has.
+pub static SLOTS_CAPACITY: Metric = Metric {
+    name: "bluetooth_hci_slots_capacity",
+    family: Family::Credits,
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &[HCI, KIND],
+    help: "Packets of this kind that the controller can hold, as it said itself",
+    meaning: "hci_dev.acl_pkts, sco_pkts, le_pkts or iso_pkts at the moment the snapshot is taken. \
+              A device that was never up has none. Only pools above 0 have a series.",
+    functions: &["bluetooth:hci_dev_list"],
+    caveats: &[],
+};
+
+/// Lowest value after a send.
+pub static SLOTS_MINIMUM: Metric = Metric {
+    name: "bluetooth_hci_slots_minimum",
+    family: Family::Credits,
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &[HCI, KIND],
+    help: "Fewest free slots right after a send since the probes were loaded",
+    meaning: "The smallest value that bluetooth_hci_slots_at_send has counted for this device and \
+              kind. No series before the first packet that takes a slot.",
+    functions: SLOTS_AT_SEND.functions,
+    caveats: SLOTS_AT_SEND.caveats,
+};
+
+/// Free slots after each send.
+pub static SLOTS_AT_SEND: Metric = Metric {
+    name: "bluetooth_hci_slots_at_send",
+    family: Family::Credits,
+    kind: Kind::Histogram {
+        bounds: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64, 128, 256],
+    },
+    unit: Unit::Count,
+    labels: &[HCI, KIND],
+    help: "Free slots right after each packet that takes one was handed to the driver",
+    meaning: "For each packet that takes a slot: the pool's counter when hci_send_frame is \
+              entered, minus 1, which is the value that the scheduler stores when the function has \
+              returned. With capacity C and n packets that the controller has not yet completed, \
+              the n-th of them included, the value is C - n. The number of values is the number of \
+              packets that took a slot: fragments count one by one. Commands, packets written to a \
+              raw HCI socket or on the user channel, and SCO packets without SCO flow control take \
+              none and are not in it. A packet that the driver refuses has taken its slot all the \
+              same.",
+    functions: &["bluetooth:hci_send_frame", "bluetooth:hci_tx_work"],
+    caveats: &[
+        "The scheduler's counter is changed in code that is inlined everywhere, so the value is \
+         worked out, never read, at the moment it is stored.",
+    ],
+};
+
+/// Packets that controllers reported as completed.
+pub static COMPLETED_PACKETS: Metric = Metric {
+    name: "bluetooth_hci_completed_packets_total",
+    family: Family::Credits,
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    labels: &[
+        HCI,
+        Label {
+            name: "kind",
+            values: LabelValues::OneOf(&["acl", "sco", "le", "iso", "unknown"]),
+            help: "the pool that gets the slots back; unknown: no connection has that handle any \
+                   more, so that the host ignores the report",
+        },
+    ],
+    help: "Packets that the controller reported in Number Of Completed Packets events",
+    meaning: "Sum of the counts in the events, by the pool of the handle's link. Completed means \
+              sent, failed or flushed: it is not an acknowledgement by the peer. Counts are taken \
+              as reported, before the host cuts its counter to the capacity. Events that the host \
+              rejects as malformed are not in it; bluetooth_probe_drops_total counts them.",
+    functions: &[
+        "bluetooth:hci_num_comp_pkts_evt",
+        "bluetooth:hci_event_packet",
+    ],
+    caveats: &["A device on the user channel is driven by a process: its events are not in it."],
+};
+
+/// Events that report completed packets.
+pub static COMPLETED_PACKETS_EVENTS: Metric = Metric {
+    name: "bluetooth_hci_completed_packets_events_total",
+    family: Family::Credits,
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    labels: &[HCI],
+    help: "Number Of Completed Packets events that the host processed",
+    meaning: "One for each well-formed event, whatever number of handles it names. Together with \
+              bluetooth_hci_completed_packets_total it says how many packets a controller \
+              acknowledges at a time.",
+    functions: COMPLETED_PACKETS.functions,
+    caveats: COMPLETED_PACKETS.caveats,
+};
