@@ -1,0 +1,526 @@
+//! From packages to a [`KernelTree`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::compress::{Compression, DecompressError};
+use crate::load_order::{Found, walk};
+use crate::lock::is_plain_path;
+use crate::modinfo::{Modinfo, ModinfoError, normalise};
+use crate::package::{PackageError, for_each_file};
+use crate::tree::{KernelTree, TreeError, parse_builtin, place};
+use crate::vmlinuz::{VmlinuzError, extract_vmlinux};
+
+/// The most that a module may unpack to. Debian's largest unpacks to 15 MB.
+const MOST_MODULE_BYTES: u64 = 256 << 20;
+
+/// Which modules to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep<'a> {
+    /// Every module of the packages.
+    All,
+    /// These, and all that they depend on.
+    Closure(&'a [&'a str]),
+}
+
+/// Why packages could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// A package could not be read.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A file of the tree could not be written.
+    #[error("failed to write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No package holds a kernel.
+    #[error("no kernel image in {packages:?}: neither boot/vmlinuz-* nor lib/modules/*/vmlinuz")]
+    NoKernel {
+        /// The packages.
+        packages: Vec<PathBuf>,
+    },
+    /// The packages hold files of more than one kernel.
+    #[error("packages hold files of two kernels, {first} and {second}")]
+    TwoKernels {
+        /// The release that was met first.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// The kernel image could not be unpacked.
+    #[error("kernel image of {release} could not be unpacked")]
+    Vmlinuz {
+        /// The kernel.
+        release: String,
+        /// Why.
+        source: VmlinuzError,
+    },
+    /// A module could not be unpacked.
+    #[error("module {name} could not be unpacked")]
+    Decompress {
+        /// The module.
+        name: String,
+        /// Why.
+        source: DecompressError,
+    },
+    /// A file named like a module is not one.
+    #[error("{name}.ko is not a module")]
+    NotAModule {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: ModinfoError,
+    },
+    /// The tree that came out cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Unpacks the kernel in `packages` to `dest`, a directory that exists and is empty.
+///
+/// Modules that were asked for and are not there are no error here: [`load_order`](crate::load_order()) tells them.
+///
+/// # Errors
+///
+/// A package is damaged, holds no kernel or two, or `dest` cannot be written. What was written until then stays in `dest`.
+pub fn unpack(
+    packages: &[PathBuf],
+    keep: Keep<'_>,
+    dest: &Path,
+) -> Result<KernelTree, UnpackError> {
+    let mut found = Unpacked::new(dest)?;
+    for package in packages {
+        for_each_file(
+            package,
+            |name| Part::of(name).is_some(),
+            |name, bytes| found.add(name, &bytes),
+        )?;
+    }
+    let Unpacked {
+        release,
+        vmlinuz,
+        mut spool,
+        builtin,
+        ..
+    } = found;
+    let (Some(release), Some(vmlinuz)) = (release, vmlinuz) else {
+        return Err(UnpackError::NoKernel {
+            packages: packages.to_owned(),
+        });
+    };
+    let vmlinux = extract_vmlinux(&vmlinuz).map_err(|source| UnpackError::Vmlinuz {
+        release: release.clone(),
+        source,
+    })?;
+    write(&dest.join(place::VMLINUX), &vmlinux)?;
+    let builtin = parse_builtin(&builtin);
+    let every: Vec<String>;
+    let roots: Vec<&str> = match keep {
+        Keep::Closure(roots) => roots.to_vec(),
+        Keep::All => {
+            every = spool.names();
+            every.iter().map(String::as_str).collect()
+        }
+    };
+    walk(roots, |name| match spool.take(name)? {
+        None if builtin.contains(name) => Ok(Found::Builtin),
+        None => Ok(Found::Nowhere),
+        Some(module) => keep_module(dest, name, &module).map(Found::Module),
+    })?;
+    KernelTree::describe(dest, &release)?;
+    Ok(KernelTree::open(dest)?)
+}
+
+fn keep_module(dest: &Path, name: &str, module: &[u8]) -> Result<Modinfo, UnpackError> {
+    let info = Modinfo::of_module(module).map_err(|source| UnpackError::NotAModule {
+        name: name.to_owned(),
+        source,
+    })?;
+    write(
+        &dest.join(place::MODULES).join(format!("{name}.ko")),
+        module,
+    )?;
+    Ok(info)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), UnpackError> {
+    std::fs::write(path, bytes).map_err(|source| UnpackError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A part of a kernel that a file of a package holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'a> {
+    Vmlinuz,
+    Config,
+    Builtin,
+    Module {
+        name: &'a str,
+        compression: Option<Compression>,
+    },
+}
+
+impl<'a> Part<'a> {
+    /// What the file `path` holds, and of which release.
+    fn of(path: &'a Path) -> Option<(&'a str, Self)> {
+        let path = path.to_str()?;
+        let (release, part) = if let Some(name) = path.strip_prefix("boot/") {
+            let (kind, release) = name.split_once('-')?;
+            (release, Self::in_boot(kind)?)
+        } else {
+            let path = path.strip_prefix("usr/").unwrap_or(path);
+            let (release, path) = path.strip_prefix("lib/modules/")?.split_once('/')?;
+            (release, Self::in_modules(path)?)
+        };
+        (is_plain_path(release) && !release.contains('/')).then_some((release, part))
+    }
+
+    fn in_boot(kind: &str) -> Option<Self> {
+        match kind {
+            "vmlinuz" => Some(Self::Vmlinuz),
+            "config" => Some(Self::Config),
+            _ => None,
+        }
+    }
+
+    fn in_modules(path: &'a str) -> Option<Self> {
+        match path {
+            "vmlinuz" => return Some(Self::Vmlinuz),
+            "config" => return Some(Self::Config),
+            "modules.builtin" => return Some(Self::Builtin),
+            _ => {}
+        }
+        let (name, extension) = path.rsplit('/').next()?.split_once(".ko")?;
+        let compression = match extension {
+            "" => None,
+            extension => Some(Compression::of_extension(extension.strip_prefix('.')?)?),
+        };
+        let plain = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        (plain && !name.is_empty()).then_some(Self::Module { name, compression })
+    }
+}
+
+/// What has come out of the packages so far.
+struct Unpacked<'a> {
+    dest: &'a Path,
+    release: Option<String>,
+    vmlinuz: Option<Vec<u8>>,
+    builtin: String,
+    spool: Spool,
+}
+
+impl<'a> Unpacked<'a> {
+    fn new(dest: &'a Path) -> Result<Self, UnpackError> {
+        let modules = dest.join(place::MODULES);
+        std::fs::create_dir(&modules).map_err(|source| UnpackError::Write {
+            path: modules,
+            source,
+        })?;
+        Ok(Self {
+            dest,
+            release: None,
+            vmlinuz: None,
+            builtin: String::new(),
+            spool: Spool::new(dest)?,
+        })
+    }
+
+    fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), UnpackError> {
+        let Some((release, part)) = Part::of(path) else {
+            return Ok(());
+        };
+        let first = self.release.get_or_insert_with(|| release.to_owned());
+        if first != release {
+            return Err(UnpackError::TwoKernels {
+                first: first.clone(),
+                second: release.to_owned(),
+            });
+        }
+        match part {
+            Part::Vmlinuz => {
+                write(&self.dest.join(place::VMLINUZ), bytes)?;
+                self.vmlinuz = Some(bytes.to_owned());
+            }
+            Part::Config => write(&self.dest.join(place::CONFIG), bytes)?,
+            Part::Builtin => {
+                write(&self.dest.join(place::BUILTIN), bytes)?;
+                self.builtin = String::from_utf8_lossy(bytes).into_owned();
+            }
+            Part::Module { name, compression } => {
+                self.spool.put(normalise(name), compression, bytes)?
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All modules as they were packaged, in a file without a name: which of them are kept is known only when the last one has been seen, and
+/// together they are too large for memory.
+struct Spool {
+    file: File,
+    dest: PathBuf,
+    end: u64,
+    modules: BTreeMap<String, Spooled>,
+}
+
+#[derive(Clone, Copy)]
+struct Spooled {
+    offset: u64,
+    size: u64,
+    compression: Option<Compression>,
+}
+
+impl Spool {
+    fn new(dest: &Path) -> Result<Self, UnpackError> {
+        let failed = |source| UnpackError::Write {
+            path: dest.to_owned(),
+            source,
+        };
+        let file = tempfile::tempfile_in(dest).map_err(failed)?;
+        Ok(Self {
+            file,
+            dest: dest.to_owned(),
+            end: 0,
+            modules: BTreeMap::new(),
+        })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.modules.keys().cloned().collect()
+    }
+
+    fn put(
+        &mut self,
+        name: String,
+        compression: Option<Compression>,
+        bytes: &[u8],
+    ) -> Result<(), UnpackError> {
+        self.file
+            .write_all(bytes)
+            .map_err(|source| UnpackError::Write {
+                path: self.dest.clone(),
+                source,
+            })?;
+        let spooled = Spooled {
+            offset: self.end,
+            size: bytes.len() as u64,
+            compression,
+        };
+        self.end += spooled.size;
+        self.modules.entry(name).or_insert(spooled);
+        Ok(())
+    }
+
+    /// The module `name`, decompressed.
+    fn take(&mut self, name: &str) -> Result<Option<Vec<u8>>, UnpackError> {
+        let Some(&Spooled {
+            offset,
+            size,
+            compression,
+        }) = self.modules.get(name)
+        else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| (&self.file).take(size).read_to_end(&mut bytes))
+            .map_err(|source| UnpackError::Write {
+                path: self.dest.clone(),
+                source,
+            })?;
+        let Some(compression) = compression else {
+            return Ok(Some(bytes));
+        };
+        let unpacked = compression.decompress(&bytes, MOST_MODULE_BYTES);
+        unpacked
+            .map(Some)
+            .map_err(|source| UnpackError::Decompress {
+                name: name.to_owned(),
+                source,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compress::tests::compress;
+    use crate::elf::tests::elf_with_note;
+    use crate::modinfo::tests::module;
+    use crate::package::tests::deb;
+    use rstest::rstest;
+
+    struct Packages {
+        folder: tempfile::TempDir,
+        paths: Vec<PathBuf>,
+    }
+
+    fn packages(contents: &[&[(&str, &[u8])]]) -> Packages {
+        let folder = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        for (number, files) in contents.iter().enumerate() {
+            let path = folder.path().join(format!("{number}.deb"));
+            std::fs::write(&path, deb(Some(Compression::Zstd), files)).unwrap();
+            paths.push(path);
+        }
+        std::fs::create_dir(folder.path().join("tree")).unwrap();
+        Packages { folder, paths }
+    }
+
+    impl Packages {
+        fn unpack(&self, keep: Keep<'_>) -> Result<KernelTree, UnpackError> {
+            unpack(&self.paths, keep, &self.folder.path().join("tree"))
+        }
+    }
+
+    fn image() -> Vec<u8> {
+        compress(Compression::Xz, &elf_with_note(b"Xen", 18))
+    }
+
+    fn module_names(tree: &KernelTree) -> Vec<&str> {
+        tree.modules().keys().map(String::as_str).collect()
+    }
+
+    /// Check that one package with everything in its old places unpacks to the files that are kept.
+    #[test]
+    fn package_with_boot_files_unpacks_to_tree() {
+        let builtin = b"kernel/lib/crc16.ko\n";
+        let packages = packages(&[&[
+            ("boot/vmlinuz-6.1.0-1-amd64", &image()),
+            ("boot/config-6.1.0-1-amd64", b"CONFIG_BT=m\n"),
+            ("boot/System.map-6.1.0-1-amd64", b"noise"),
+            ("lib/modules/6.1.0-1-amd64/modules.builtin", builtin),
+            (
+                "lib/modules/6.1.0-1-amd64/kernel/net/bluetooth/bluetooth.ko",
+                &module("bluetooth", "ecdh-generic,crc16"),
+            ),
+            (
+                "lib/modules/6.1.0-1-amd64/kernel/crypto/ecdh-generic.ko",
+                &module("ecdh_generic", ""),
+            ),
+            (
+                "lib/modules/6.1.0-1-amd64/kernel/fs/ext4.ko",
+                &module("ext4", ""),
+            ),
+        ]]);
+        let tree = packages
+            .unpack(Keep::Closure(&["bluetooth", "absent"]))
+            .unwrap();
+        assert_eq!(tree.release(), "6.1.0-1-amd64");
+        assert_eq!(std::fs::read(tree.vmlinuz()).unwrap(), image());
+        assert_eq!(
+            std::fs::read(tree.vmlinux()).unwrap(),
+            elf_with_note(b"Xen", 18)
+        );
+        assert_eq!(
+            std::fs::read(tree.config().unwrap()).unwrap(),
+            b"CONFIG_BT=m\n"
+        );
+        assert!(tree.has_pvh_entry().unwrap());
+        assert!(tree.builtin().contains("crc16"));
+        assert_eq!(module_names(&tree), ["bluetooth", "ecdh_generic"]);
+        assert_eq!(KernelTree::open(tree.dir()).unwrap(), tree);
+    }
+
+    /// Check that packages split by kind, with compressed modules under usr, unpack to the same shape.
+    #[rstest]
+    #[case::xz(Compression::Xz, "xz")]
+    #[case::zstd(Compression::Zstd, "zst")]
+    #[case::gzip(Compression::Gzip, "gz")]
+    fn split_packages_with_compressed_modules_unpack_to_tree(
+        #[case] compression: Compression,
+        #[case] extension: &str,
+    ) {
+        let path =
+            |name: &str| format!("usr/lib/modules/7.3.4+deb13-amd64/kernel/{name}.ko.{extension}");
+        let bluetooth = compress(compression, &module("bluetooth", "rfkill"));
+        let packages = packages(&[
+            &[("usr/lib/modules/7.3.4+deb13-amd64/config", b"CONFIG_BT=m\n")],
+            &[("usr/lib/modules/7.3.4+deb13-amd64/vmlinuz", &image())],
+            &[
+                (&path("net/bluetooth/bluetooth"), &bluetooth),
+                (
+                    &path("net/rfkill/rfkill"),
+                    &compress(compression, &module("rfkill", "")),
+                ),
+                (
+                    &path("fs/ext4"),
+                    &compress(compression, &module("ext4", "")),
+                ),
+            ],
+        ]);
+        let tree = packages.unpack(Keep::Closure(&["bluetooth"])).unwrap();
+        assert_eq!(module_names(&tree), ["bluetooth", "rfkill"]);
+        assert_eq!(
+            std::fs::read(&tree.modules()["bluetooth"]).unwrap(),
+            module("bluetooth", "rfkill")
+        );
+        assert!(tree.config().is_some());
+    }
+
+    /// Check that all modules are kept where that is asked for.
+    #[test]
+    fn package_unpacked_whole_keeps_every_module() {
+        let packages = packages(&[&[
+            ("boot/vmlinuz-1", &image()),
+            ("lib/modules/1/a.ko", &module("a", "b")),
+            ("lib/modules/1/b.ko", &module("b", "")),
+            ("lib/modules/1/c.ko", &module("c", "")),
+        ]]);
+        assert_eq!(
+            module_names(&packages.unpack(Keep::All).unwrap()),
+            ["a", "b", "c"]
+        );
+    }
+
+    /// Check that packages without a kernel, with two, or with files that are not what their names say are refused, and that no tree that
+    /// could be opened is left.
+    #[rstest]
+    #[case::nothing(&[("usr/share/doc/x", b"".as_slice())], "no kernel image")]
+    #[case::two(&[("boot/vmlinuz-1", b"".as_slice()), ("boot/vmlinuz-2", b"")], "two kernels, 1 and 2")]
+    #[case::image(&[("boot/vmlinuz-1", b"no kernel".as_slice())], "kernel image of 1 could not be unpacked")]
+    #[case::module(&[("boot/vmlinuz-1", b"\x7fELF".as_slice()), ("lib/modules/1/a.ko", b"no module")], "a.ko is not a module")]
+    #[case::packed(&[("boot/vmlinuz-1", b"\x7fELF".as_slice()), ("lib/modules/1/a.ko.xz", b"no xz")], "module a could not be unpacked")]
+    fn package_with_wrong_content_is_refused(
+        #[case] files: &[(&str, &[u8])],
+        #[case] reason: &str,
+    ) {
+        let packages = packages(&[files]);
+        let message = packages
+            .unpack(Keep::Closure(&["a"]))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(reason), "{message}");
+        assert!(KernelTree::open(&packages.folder.path().join("tree")).is_err());
+    }
+
+    /// Check which files are parts of a kernel.
+    #[rstest]
+    #[case("boot/vmlinuz-6.1", Some(("6.1", Part::Vmlinuz)))]
+    #[case("usr/lib/modules/6.1/vmlinuz", Some(("6.1", Part::Vmlinuz)))]
+    #[case("lib/modules/6.1/kernel/a-b.ko.xz", Some(("6.1", Part::Module { name: "a-b", compression: Some(Compression::Xz) })))]
+    #[case("lib/modules/6.1/kernel/a.ko", Some(("6.1", Part::Module { name: "a", compression: None })))]
+    #[case("lib/modules/6.1/kernel/a.ko.lzma", None)]
+    #[case("lib/modules/6.1/kernel/a b.ko", None)]
+    #[case("lib/modules/6.1/modules.order", None)]
+    #[case("boot/initrd.img-6.1", None)]
+    #[case("boot/vmlinuz-a b", None)]
+    fn part_of_kernel_is_told_by_path(
+        #[case] path: &str,
+        #[case] expected: Option<(&str, Part<'_>)>,
+    ) {
+        assert_eq!(Part::of(Path::new(path)), expected);
+    }
+}

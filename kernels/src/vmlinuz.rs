@@ -1,0 +1,178 @@
+//! From a compressed kernel image to the ELF file inside it.
+
+use crate::compress::{Compression, DecompressError};
+use crate::elf;
+
+/// The most that a kernel may unpack to. Debian's largest unpacks to 90 MB, one with debugging options to 400 MB.
+const MOST_VMLINUX_BYTES: u64 = 1 << 30;
+
+/// The most places at which decompression is tried. A magic number occurs by chance a few times in a file of this size.
+const MOST_TRIES: usize = 64;
+
+/// Why no ELF kernel came out of an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VmlinuzError {
+    /// No stream in the image unpacks to an ELF file.
+    #[error(
+        "no gzip, xz or zstd stream in the kernel image unpacks to an ELF file ({tries} places tried)"
+    )]
+    NoElf {
+        /// At how many places a stream seemed to start.
+        tries: usize,
+        /// Why the stream at the place that the header names, or else the first one, could not be unpacked.
+        source: Option<DecompressError>,
+    },
+}
+
+/// Unpacks the ELF kernel in `image`: a bzImage, another self-extracting image, a compressed ELF file, or an ELF file as it is.
+///
+/// # Errors
+///
+/// There is none, or it is damaged.
+pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, VmlinuzError> {
+    if image.starts_with(elf::MAGIC) {
+        return Ok(image.to_vec());
+    }
+    let mut tries = 0;
+    let mut first_error = None;
+    for stream in payload(image)
+        .into_iter()
+        .chain(streams(image))
+        .take(MOST_TRIES)
+    {
+        tries += 1;
+        let Some(compression) = Compression::of(stream) else {
+            continue;
+        };
+        match compression.decompress(stream, MOST_VMLINUX_BYTES) {
+            Ok(unpacked) if unpacked.starts_with(elf::MAGIC) => return Ok(unpacked),
+            Ok(_) => {}
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(VmlinuzError::NoElf {
+        tries,
+        source: first_error,
+    })
+}
+
+/// The payload of a bzImage, where its header says that it is.
+///
+/// Kernel: v6.12 Documentation/arch/x86/boot.rst, fields setup_sects, header, version, payload_offset (protocol 2.08).
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    const SECTOR_BYTES: usize = 512;
+    let version = u16::from_le_bytes(field(image, 0x206)?);
+    if field(image, 0x202)? != *b"HdrS" || version < 0x208 {
+        return None;
+    }
+    // Zero stands for four: the field is older than its meaning.
+    let [setup_sectors] = field(image, 0x1f1)?;
+    let setup_sectors = if setup_sectors == 0 {
+        4
+    } else {
+        usize::from(setup_sectors)
+    };
+    let offset = usize::try_from(u32::from_le_bytes(field(image, 0x248)?)).ok()?;
+    image.get(((setup_sectors + 1) * SECTOR_BYTES).checked_add(offset)?..)
+}
+
+fn field<const N: usize>(image: &[u8], offset: usize) -> Option<[u8; N]> {
+    image.get(offset..)?.first_chunk().copied()
+}
+
+/// Every place in `image` at which a stream seems to start.
+fn streams(image: &[u8]) -> impl Iterator<Item = &[u8]> {
+    (0..image.len())
+        .map(|offset| &image[offset..])
+        .filter(|rest| Compression::of(rest).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compress::tests::compress;
+    use crate::elf::tests::elf_with_note;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    const SETUP_BYTES: usize = 5 * 512;
+
+    /// A bzImage whose payload is `payload`, with `decoy` in its setup code.
+    fn bzimage(payload: &[u8], decoy: &[u8]) -> Vec<u8> {
+        let mut image = vec![0; SETUP_BYTES];
+        image[0x400..0x400 + decoy.len()].copy_from_slice(decoy);
+        image[0x1f1] = 4;
+        image[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+        image[0x248] = 16;
+        image.extend([0x90; 16]);
+        image.extend(payload);
+        image.extend(1234_u32.to_le_bytes());
+        image
+    }
+
+    /// Check that the kernel comes out of a bzImage in each compression.
+    #[rstest]
+    fn bzimage_of_each_compression_unpacks(
+        #[values(Compression::Gzip, Compression::Xz, Compression::Zstd)] kind: Compression,
+    ) {
+        let elf = elf_with_note(b"Xen", 18);
+        assert_eq!(
+            extract_vmlinux(&bzimage(&compress(kind, &elf), b"")).unwrap(),
+            elf
+        );
+    }
+
+    /// Check that a stream that is no kernel, before the real one, does not mislead, with or without a header.
+    #[rstest]
+    #[case::header(true)]
+    #[case::no_header(false)]
+    fn image_with_decoy_stream_unpacks_the_kernel(#[case] header: bool) {
+        let elf = elf_with_note(b"Xen", 18);
+        let decoy = compress(Compression::Gzip, b"not a kernel");
+        let mut image = bzimage(&compress(Compression::Zstd, &elf), &decoy);
+        if !header {
+            image[0x202] = b'?';
+        }
+        assert_eq!(extract_vmlinux(&image).unwrap(), elf);
+    }
+
+    /// Check that an ELF file is returned as it is.
+    #[test]
+    fn image_that_is_elf_is_returned() {
+        let elf = elf_with_note(b"Xen", 18);
+        assert_eq!(extract_vmlinux(&elf).unwrap(), elf);
+    }
+
+    /// Check that an image without a kernel, and one cut short, are errors.
+    #[test]
+    fn image_without_kernel_is_refused() {
+        assert!(matches!(
+            extract_vmlinux(&bzimage(b"", b"")),
+            Err(VmlinuzError::NoElf {
+                tries: 1,
+                source: None
+            })
+        ));
+        let packed = compress(Compression::Xz, &elf_with_note(b"Xen", 18));
+        let cut = bzimage(&packed[..packed.len() / 2], b"");
+        assert!(matches!(
+            extract_vmlinux(&cut),
+            Err(VmlinuzError::NoElf {
+                source: Some(_),
+                ..
+            })
+        ));
+    }
+
+    proptest! {
+        /// Check that no image makes the search panic.
+        #[test]
+        fn image_of_any_bytes_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..700), offset: u32, sectors: u8) {
+            let mut image = bzimage(&bytes, b"");
+            image[0x248..0x24c].copy_from_slice(&offset.to_le_bytes());
+            image[0x1f1] = sectors;
+            let _ = extract_vmlinux(&image);
+        }
+    }
+}
