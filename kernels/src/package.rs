@@ -263,7 +263,7 @@ pub(crate) mod tests {
         let package = deb(compression, FILES);
         // The newline that pads a member to an even length holds nothing.
         let end = package.len() - usize::from(package.ends_with(b"\n"));
-        for length in (0..end) {
+        for length in 0..end {
             let error = read(&package[..length]).unwrap_err();
             let known = matches!(
                 error,

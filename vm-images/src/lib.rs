@@ -1,1 +1,30 @@
-//! From kernel packages to a bootable guest image.
+//! From `kernels.lock` to what a guest boots: packages are fetched and checked, unpacked once, and made into an initramfs.
+//!
+//! Everything lands in a [`Cache`] that several processes may use at once and that holds whole entries only, whatever interrupts them.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod child;
+mod cpio;
+mod deb822;
+mod download;
+mod fetch;
+mod index;
+mod initramfs;
+mod mirror;
+mod progress;
+mod resolve;
+mod update;
+
+pub use cache::{Cache, CacheError};
+pub use download::DownloadError;
+pub use fetch::{
+    Context, EnsureError, FetchError, Ready, Replaced, ensure_kernel, fetch_package, kernel_tree,
+};
+pub use index::{IndexError, Signature};
+pub use initramfs::{InitramfsError, initramfs};
+pub use mirror::{Mirror, MirrorError, Mirrors};
+pub use progress::{Event, Progress, Quiet};
+pub use resolve::ResolveError;
+pub use update::{Change, Update, update_lock};

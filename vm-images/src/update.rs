@@ -1,0 +1,214 @@
+//! `kernels.lock` brought up to date with `kernels.toml` and the archive.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+use kernels::{Entry, KernelId, Lock, LockedKernel, Manifest};
+
+use crate::fetch::Context;
+use crate::index::{Index, IndexError, Signature};
+use crate::mirror::MirrorError;
+use crate::resolve::{ResolveError, resolve};
+
+/// What an update of the lock has found.
+#[derive(Debug)]
+pub struct Update {
+    /// The new lock. Kernels that could not be resolved keep the pin that they had.
+    pub lock: Lock,
+    /// What is different from the old one, oldest series first.
+    pub changes: Vec<Change>,
+    /// The kernels that could not be resolved, and why.
+    pub failures: Vec<(KernelId, PinError)>,
+    /// For each suite that was read, whether it was signed by Debian.
+    pub signatures: BTreeMap<String, Signature>,
+}
+
+/// Why a kernel could not be pinned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The index of its suite could not be used.
+    #[error("the index of its suite could not be used")]
+    Index(#[source] std::sync::Arc<IndexError>),
+    /// The index does not have it.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+}
+
+/// A difference between two locks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A kernel that was not pinned is.
+    Added(LockedKernel),
+    /// A kernel is pinned to other packages.
+    Replaced {
+        /// Its packages so far.
+        old: LockedKernel,
+        /// Its packages now.
+        new: LockedKernel,
+    },
+    /// A kernel that `kernels.toml` does not list any more is not pinned any more.
+    Removed(LockedKernel),
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added(new) => write!(f, "{}: {} added, from {}", new.id, new.version, new.suite),
+            Self::Removed(old) => write!(f, "{}: {} removed", old.id, old.version),
+            Self::Replaced { old, new } if old.version == new.version => {
+                write!(
+                    f,
+                    "{}: {} has other packages now, from {}",
+                    new.id, new.version, new.suite
+                )
+            }
+            Self::Replaced { old, new } => write!(
+                f,
+                "{}: {} -> {}, from {}",
+                new.id, old.version, new.version, new.suite
+            ),
+        }
+    }
+}
+
+/// Resolves every kernel of `manifest` anew. Nothing is written.
+///
+/// # Errors
+///
+/// There is no mirror. What fails for one kernel or one suite is told in the result.
+pub fn update_lock(
+    context: &Context<'_>,
+    manifest: &Manifest,
+    old: &Lock,
+) -> Result<Update, MirrorError> {
+    let mirror = context.mirrors.get()?;
+    let mut indices = BTreeMap::new();
+    let mut pinned = Vec::new();
+    for (id, Entry { suite, groups: _ }) in manifest.iter() {
+        let index = indices
+            .entry(suite.clone())
+            .or_insert_with(|| Index::fetch(context, mirror, suite).map_err(std::sync::Arc::new));
+        let kernel = match index {
+            Ok(index) => resolve(id, index).map_err(PinError::from),
+            Err(error) => Err(PinError::Index(error.clone())),
+        };
+        pinned.push((id.clone(), kernel));
+    }
+    let signed = |(suite, index): (String, Result<Index, _>)| Some((suite, index.ok()?.signature));
+    let signatures = indices.into_iter().filter_map(signed).collect();
+    let (lock, changes, failures) = merge(old, pinned);
+    Ok(Update {
+        lock,
+        changes,
+        failures,
+        signatures,
+    })
+}
+
+type Pinned = (KernelId, Result<LockedKernel, PinError>);
+
+fn merge(old: &Lock, pinned: Vec<Pinned>) -> (Lock, Vec<Change>, Vec<(KernelId, PinError)>) {
+    let mut lock = Lock::default();
+    let mut changes = Vec::new();
+    let mut failures = Vec::new();
+    for kernel in old
+        .iter()
+        .filter(|kernel| pinned.iter().all(|(id, _)| *id != kernel.id))
+    {
+        changes.push(Change::Removed(kernel.clone()));
+    }
+    for (id, kernel) in pinned {
+        let before = old.get(&id).ok();
+        match (kernel, before) {
+            (Ok(new), before) => {
+                match before {
+                    None => changes.push(Change::Added(new.clone())),
+                    Some(old) if *old != new => changes.push(Change::Replaced {
+                        old: old.clone(),
+                        new: new.clone(),
+                    }),
+                    Some(_) => {}
+                }
+                lock.insert(new);
+            }
+            (Err(error), before) => {
+                failures.push((id, error));
+                if let Some(old) = before {
+                    lock.insert(old.clone());
+                }
+            }
+        }
+    }
+    (lock, changes, failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel(id: &str, version: &str) -> LockedKernel {
+        LockedKernel {
+            id: id.parse().unwrap(),
+            release: version.to_owned(),
+            version: version.to_owned(),
+            suite: "sid".to_owned(),
+            packages: Vec::new(),
+        }
+    }
+
+    fn gone(id: &str) -> Pinned {
+        let id: KernelId = id.parse().unwrap();
+        (id.clone(), Err(ResolveError::NotInArchive { id }.into()))
+    }
+
+    fn found(kernel: LockedKernel) -> Pinned {
+        (kernel.id.clone(), Ok(kernel))
+    }
+
+    /// Check that each kind of change is told, and that what could not be resolved keeps its pin.
+    #[test]
+    fn merge_tells_each_change_and_keeps_what_failed() {
+        let mut old = Lock::default();
+        for (id, version) in [
+            ("debian:5.10", "1"),
+            ("debian:6.1", "1"),
+            ("debian:6.12", "1"),
+            ("debian:6.16", "1"),
+        ] {
+            old.insert(kernel(id, version));
+        }
+        let pinned = vec![
+            found(kernel("debian:6.1", "2")),
+            found(kernel("debian:6.12", "1")),
+            gone("debian:6.16"),
+            gone("debian:6.17"),
+            found(kernel("debian:7.3", "1")),
+        ];
+        let (lock, changes, failures) = merge(&old, pinned);
+        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            changes,
+            [
+                "debian:5.10: 1 removed",
+                "debian:6.1: 1 -> 2, from sid",
+                "debian:7.3: 1 added, from sid"
+            ]
+        );
+        let failed: Vec<String> = failures.iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(failed, ["debian:6.16", "debian:6.17"]);
+        let pins: Vec<String> = lock
+            .iter()
+            .map(|kernel| format!("{}={}", kernel.id, kernel.version))
+            .collect();
+        assert_eq!(
+            pins,
+            [
+                "debian:6.1=2",
+                "debian:6.12=1",
+                "debian:6.16=1",
+                "debian:7.3=1"
+            ]
+        );
+    }
+}
