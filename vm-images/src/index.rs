@@ -277,6 +277,10 @@ fn unpack(packages: &Path) -> Result<String, CacheError> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
+fn is_in_pool(path: &str) -> bool {
+    path.starts_with("pool/") && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 /// The packages whose names start with `linux-`. A stanza that lacks a field is passed over.
 fn parse_packages(text: &str) -> BTreeMap<String, Vec<Binary>> {
     let mut packages: BTreeMap<String, Vec<Binary>> = BTreeMap::new();
@@ -301,8 +305,101 @@ fn parse_binary(stanza: Stanza<'_>) -> Option<Binary> {
         name: name.to_owned(),
         version: Version::from_str(stanza.get("Version")?).ok()?,
         depends: depends.map(str::to_owned).collect(),
-        path: stanza.get("Filename")?.to_owned(),
+        path: stanza
+            .get("Filename")
+            .filter(|path| is_in_pool(path))?
+            .to_owned(),
         size: stanza.get("Size")?.parse().ok()?,
         sha256: stanza.get("SHA256")?.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn release(lines: &str) -> String {
+        format!(
+            "Origin: Debian\nSuite: unstable\nCodename: sid\nMD5Sum:\n 0 7 {LISTED_PATH}\nSHA256:\n{lines}"
+        )
+    }
+
+    /// Check that the size and hash come from the list of SHA-256 hashes, for a suite called by either of its names.
+    #[rstest]
+    #[case("sid")]
+    #[case("unstable")]
+    fn release_lists_packages_by_sha256(#[case] suite: &str) {
+        let text = release(&format!(
+            " {HASH} 5 contrib/binary-amd64/Packages.xz\n {HASH} 42 {LISTED_PATH}\n"
+        ));
+        let listed = listed_packages(suite, &text).unwrap();
+        assert_eq!(
+            (listed.size, listed.sha256.to_string()),
+            (42, HASH.to_owned())
+        );
+    }
+
+    /// Check that a release without the list, with a senseless one, or with one too large is refused.
+    #[rstest]
+    #[case::none(String::new())]
+    #[case::short_hash(format!(" abc 42 {LISTED_PATH}\n"))]
+    #[case::no_size(format!(" {HASH} x {LISTED_PATH}\n"))]
+    #[case::too_large(format!(" {HASH} 99999999999 {LISTED_PATH}\n"))]
+    fn release_without_sound_list_is_refused(#[case] lines: String) {
+        assert!(matches!(
+            listed_packages("sid", &release(&lines)),
+            Err(IndexError::Incomplete { .. })
+        ));
+    }
+
+    /// Check that kernel packages are read with the names that they depend on, and others and damaged ones are passed over.
+    #[test]
+    fn packages_of_index_are_read() {
+        let stanza = |name: &str, size: &str| {
+            format!(
+                "Package: {name}\nVersion: 1-1\nDepends: a (= 1), b | c\nFilename: pool/x.deb\nSize: {size}\nSHA256: {HASH}\n\n"
+            )
+        };
+        let text = [
+            stanza("linux-image-1", "7"),
+            stanza("bash", "7"),
+            stanza("linux-image-2", "seven"),
+        ]
+        .concat();
+        let index = Index::of_text("sid", &text);
+        let names: Vec<&str> = index.iter().map(|binary| binary.name.as_str()).collect();
+        assert_eq!(names, ["linux-image-1"]);
+        let [binary] = index.versions("linux-image-1") else {
+            panic!("{index:?}")
+        };
+        assert_eq!(
+            (binary.size, binary.depends.join(" ")),
+            (7, "a b c".to_owned())
+        );
+    }
+
+    /// Check that a path that leads out of the pool is not taken from an index.
+    #[rstest]
+    #[case("../x.deb")]
+    #[case("/etc/x.deb")]
+    #[case("pool/../../x.deb")]
+    fn package_outside_the_pool_is_passed_over(#[case] path: &str) {
+        let text = format!(
+            "Package: linux-image-1\nVersion: 1\nFilename: {path}\nSize: 7\nSHA256: {HASH}\n"
+        );
+        assert_eq!(Index::of_text("sid", &text).iter().count(), 0);
+    }
+
+    proptest! {
+        /// Check that no index makes the readers panic.
+        #[test]
+        fn index_of_any_text_does_not_panic(text in "(Package|Version|SHA256|Codename|[a-z0-9.~+-]|[: \n]){0,40}") {
+            let _ = listed_packages("sid", &text);
+            prop_assert!(Index::of_text("sid", &text).iter().count() <= text.len());
+        }
+    }
 }
