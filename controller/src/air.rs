@@ -1,0 +1,310 @@
+//! The air: controllers that hear each other, their clock, and their boundary with the hosts.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::time::Duration;
+
+use crate::buffers::{AckPolicy, Completed};
+use crate::cmd;
+use crate::faults::{Fault, FaultAction, Faults};
+use crate::hci::event::{Event, NumberOfCompletedPackets, passes_mask};
+use crate::hci::packet::{HostPacket, event_packet};
+use crate::hci::wire::Counted;
+use crate::ledger::{CompletedLink, Detail, Direction, Entry, Fate, Ledger};
+use crate::profile::Profile;
+use crate::state::Controller;
+use crate::timers::{Timer, Timers};
+use crate::types::{BdAddr, ConnHandle, ControllerId, PacketKind, Status};
+
+/// Sees every packet as it crosses the boundary, bytes and all.
+pub trait Tap: Debug + Send {
+    /// A packet, with its H4 indicator.
+    fn packet(&mut self, id: ControllerId, direction: Direction, time: Duration, packet: &[u8]);
+
+    /// Writes out what is buffered, and reports the first error there was.
+    ///
+    /// # Errors
+    /// What went wrong since the last call.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A packet on its way to a host.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) controller: ControllerId,
+    pub(crate) kind: PacketKind,
+    pub(crate) packet: Vec<u8>,
+    pub(crate) detail: Detail,
+}
+
+/// Controllers within reach of each other.
+///
+/// Methods that take a [`ControllerId`] panic if it is another air's and out of range here.
+#[derive(Debug, Default)]
+pub struct Air {
+    controllers: Vec<Controller>,
+    pub(crate) now: Duration,
+    pub(crate) timers: Timers,
+    pub(crate) outbox: VecDeque<Outgoing>,
+    pub(crate) faults: Faults,
+    ledger: Ledger,
+    tap: Option<Box<dyn Tap>>,
+}
+
+/// Spec: Core 5.4, Vol 4, Part E, 7.7.19: the event has 255 bytes for a count and 4 bytes a handle.
+const HANDLES_PER_EVENT: usize = 63;
+
+impl Air {
+    /// An empty air whose clock stands at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An air whose ledger keeps no more than this many entries. Sums stay complete.
+    pub fn with_ledger_limit(limit: usize) -> Self {
+        Self {
+            ledger: Ledger::with_limit(Some(limit)),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a controller.
+    pub fn add(&mut self, profile: Profile) -> ControllerId {
+        let id = ControllerId(self.controllers.len());
+        self.controllers.push(Controller::new(id, profile));
+        id
+    }
+
+    /// The controllers, in the order they were added.
+    pub fn ids(&self) -> impl Iterator<Item = ControllerId> + use<> {
+        (0..self.controllers.len()).map(ControllerId)
+    }
+
+    /// What a controller is.
+    pub fn profile(&self, id: ControllerId) -> &Profile {
+        &self.get(id).profile
+    }
+
+    /// Takes one packet from a host: an H4 indicator and the packet, nothing more or less. Bytes that are no packet are ignored and
+    /// counted.
+    pub fn from_host(&mut self, id: ControllerId, packet: &[u8], now: Duration) {
+        self.advance(now);
+        if let Some(tap) = &mut self.tap {
+            tap.packet(id, Direction::HostToController, self.now, packet);
+        }
+        let (kind, detail) = match HostPacket::parse(packet) {
+            Ok(HostPacket::Command { opcode, parameters }) => (
+                Some(PacketKind::Command),
+                cmd::run(self, id, opcode, parameters),
+            ),
+            Ok(HostPacket::Acl(data)) => (Some(PacketKind::Acl), self.acl_from_host(id, data)),
+            Ok(HostPacket::Sco(data)) => {
+                (Some(PacketKind::Sco), no_link(data.handle, data.payload))
+            }
+            Ok(HostPacket::Iso(data)) => {
+                (Some(PacketKind::Iso), no_link(data.handle, data.payload))
+            }
+            Err(_) => (None, Detail::Malformed),
+        };
+        self.ledger.write(Entry {
+            time: self.now,
+            controller: id,
+            direction: Direction::HostToController,
+            kind,
+            length_bytes: packet.len().saturating_sub(1),
+            detail,
+        });
+    }
+
+    /// The next packet for a host, with its H4 indicator; to be called until it gives `None`. The packet has crossed with that.
+    pub fn to_host(&mut self) -> Option<(ControllerId, Vec<u8>)> {
+        loop {
+            let Outgoing {
+                controller,
+                kind,
+                packet,
+                detail,
+            } = self.outbox.pop_front()?;
+            let direction = Direction::ControllerToHost;
+            if let Some(FaultAction::Drop) = self.faults.strike(controller, direction, kind) {
+                continue;
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.packet(controller, direction, self.now, &packet);
+            }
+            self.ledger.write(Entry {
+                time: self.now,
+                controller,
+                direction,
+                kind: Some(kind),
+                length_bytes: packet.len().saturating_sub(1),
+                detail,
+            });
+            return Some((controller, packet));
+        }
+    }
+
+    /// When something is to happen next, if no host does anything.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let acks = self
+            .controllers
+            .iter()
+            .filter_map(|controller| controller.buffers.next_due());
+        acks.chain(self.timers.next()).min()
+    }
+
+    /// Lets time pass, to `now`; everything that is due by then happens, in order. A time in the past changes nothing.
+    pub fn advance(&mut self, now: Duration) {
+        while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= now) {
+            self.now = self.now.max(deadline);
+            if let Some(timer) = self.timers.pop_due(self.now) {
+                self.fire(timer);
+            }
+            self.ids().for_each(|id| self.complete_due(id));
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Page { pager, addr } => self.page_timeout(pager, addr),
+            Timer::Accept { acceptor, addr } => {
+                self.reject(acceptor, addr, Status::ACCEPT_TIMEOUT);
+            }
+            Timer::RemoteName { asker, addr } => {
+                self.end_name_request(asker, addr, Status::PAGE_TIMEOUT);
+            }
+            Timer::Supervision { id, handle } => self.supervision_timeout(id, handle),
+        }
+    }
+
+    /// Sets when a controller acknowledges data packets that are yet to come: on one link, or on all that have no policy of their own.
+    /// Packets that are outstanding stay so until [`Air::flush_acks`] (or count in a batch).
+    pub fn set_ack_policy(
+        &mut self,
+        id: ControllerId,
+        link: Option<ConnHandle>,
+        policy: AckPolicy,
+    ) {
+        self.get_mut(id).buffers.set_policy(link, policy);
+    }
+
+    /// Acknowledges everything that is outstanding, except on links whose policy is [`AckPolicy::Never`].
+    pub fn flush_acks(&mut self, id: ControllerId) {
+        let completed = self.get_mut(id).buffers.flush();
+        self.completed_packets(id, &completed);
+    }
+
+    /// Has something go wrong.
+    pub fn add_fault(&mut self, fault: Fault) {
+        self.faults.add(fault);
+    }
+
+    /// The links of a controller: handle, peer.
+    pub fn links(&self, id: ControllerId) -> impl Iterator<Item = (ConnHandle, BdAddr)> {
+        self.get(id)
+            .links
+            .iter()
+            .map(|(handle, link)| (*handle, link.peer.addr))
+    }
+
+    /// What has crossed so far.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What has crossed since the last call, and begins anew.
+    pub fn take_ledger(&mut self) -> Ledger {
+        self.ledger.take()
+    }
+
+    /// Shows every packet to `tap` from now on.
+    pub fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.tap = Some(tap);
+    }
+
+    /// Gives the tap back.
+    pub fn take_tap(&mut self) -> Option<Box<dyn Tap>> {
+        self.tap.take()
+    }
+
+    pub(crate) fn get(&self, id: ControllerId) -> &Controller {
+        self.controllers
+            .get(id.0)
+            .expect("an id is made by the air that it is used with")
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ControllerId) -> &mut Controller {
+        self.controllers
+            .get_mut(id.0)
+            .expect("an id is made by the air that it is used with")
+    }
+
+    /// Sends an event, unless the host has masked it.
+    pub(crate) fn event<E: Event>(&mut self, to: ControllerId, event: &E) {
+        let detail = Detail::Event {
+            code: E::CODE,
+            subevent: None,
+            opcode: None,
+        };
+        self.event_with(to, event, detail);
+    }
+
+    /// Sends an event, unless the host has masked it, and says in the ledger more about it than its code.
+    pub(crate) fn event_with<E: Event>(&mut self, to: ControllerId, event: &E, detail: Detail) {
+        if !passes_mask(E::CODE, self.get(to).settings.event_mask) {
+            return;
+        }
+        let mut parameters = Vec::new();
+        event.encode(&mut parameters);
+        self.outbox.push_back(Outgoing {
+            controller: to,
+            kind: PacketKind::Event,
+            packet: event_packet(E::CODE, &parameters),
+            detail,
+        });
+    }
+
+    /// Acknowledges what is due.
+    pub(crate) fn complete_due(&mut self, id: ControllerId) {
+        let now = self.now;
+        let completed = self.get_mut(id).buffers.take_due(now);
+        self.completed_packets(id, &completed);
+    }
+
+    /// Sends Number Of Completed Packets for buffers that have been freed.
+    fn completed_packets(&mut self, id: ControllerId, completed: &[Completed]) {
+        for chunk in completed.chunks(HANDLES_PER_EVENT) {
+            let counts = chunk
+                .iter()
+                .map(|done| (done.handle, done.packets))
+                .collect();
+            let buffers = &self.get(id).buffers;
+            let entry = |done: &Completed| CompletedLink {
+                handle: done.handle,
+                pool: done.pool,
+                packets: done.packets,
+                slots_after: buffers.free(done.pool),
+            };
+            let links = chunk.iter().map(entry).collect();
+            let event = NumberOfCompletedPackets {
+                completed: Counted(counts),
+            };
+            self.event_with(id, &event, Detail::Completed { links });
+        }
+    }
+}
+
+/// What the ledger says of a data packet for which there is no link.
+fn no_link(handle: ConnHandle, payload: &[u8]) -> Detail {
+    Detail::DataFromHost {
+        handle,
+        link: None,
+        payload_bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
+        slots_after: None,
+        fate: Fate::NoLink,
+    }
+}

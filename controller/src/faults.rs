@@ -1,0 +1,91 @@
+//! Misbehaviour on demand, as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Direction;
+use crate::types::{ControllerId, PacketKind};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FaultAction {
+    /// The packet is lost inside the controller. From the host: it crosses the boundary, holds a buffer and is acknowledged, but goes
+    /// nowhere (a command is never answered). To the host: it never crosses.
+    Drop,
+}
+
+/// One packet that something happens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The controller that misbehaves.
+    pub controller: ControllerId,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// Which packets count.
+    pub kind: PacketKind,
+    /// How many such packets pass unharmed first, from when the fault is set.
+    pub after: u64,
+    /// What happens to the next one.
+    pub action: FaultAction,
+}
+
+/// The faults that have yet to happen.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Counts a packet, and says what happens to it.
+    pub(crate) fn strike(
+        &mut self,
+        controller: ControllerId,
+        direction: Direction,
+        kind: PacketKind,
+    ) -> Option<FaultAction> {
+        let meant =
+            |f: &Fault| (f.controller, f.direction, f.kind) == (controller, direction, kind);
+        let struck = self
+            .0
+            .iter()
+            .position(|fault| meant(fault) && fault.after == 0);
+        let struck = struck.map(|at| self.0.remove(at).action);
+        let waiting = self
+            .0
+            .iter_mut()
+            .filter(|fault| meant(fault) && fault.after > 0);
+        waiting.for_each(|fault| fault.after -= 1);
+        struck
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that a fault hits the packet it is meant for, once, and no other kind or direction.
+    #[test]
+    fn strike_hits_the_packet_after_the_given_number() {
+        let id = ControllerId(0);
+        let (direction, kind) = (Direction::HostToController, PacketKind::Acl);
+        let action = FaultAction::Drop;
+        let mut faults = Faults::default();
+        faults.add(Fault {
+            controller: id,
+            direction,
+            kind,
+            after: 2,
+            action,
+        });
+        let other = Direction::ControllerToHost;
+        assert_eq!(faults.strike(id, other, kind), None);
+        assert_eq!(faults.strike(ControllerId(1), direction, kind), None);
+        let hits: Vec<bool> = (0..5)
+            .map(|_| faults.strike(id, direction, kind).is_some())
+            .collect();
+        assert_eq!(hits, [false, false, true, false, false]);
+    }
+}

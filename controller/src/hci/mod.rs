@@ -1,0 +1,5 @@
+//! HCI on the wire: what a packet's bytes mean, typed, in both directions.
+
+pub(crate) mod event;
+pub(crate) mod packet;
+pub(crate) mod wire;

@@ -1,0 +1,300 @@
+//! What crossed the boundary between hosts and controllers, packet by packet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::buffers::Pool;
+use crate::types::{ConnHandle, ControllerId, LinkKind, Opcode, PacketKind};
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The kernel's transmit direction.
+    HostToController,
+    /// The kernel's receive direction.
+    ControllerToHost,
+}
+
+/// What became of a data packet from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fate {
+    /// It was passed on to the peer.
+    Forwarded,
+    /// There is no such link; it took no buffer.
+    NoLink,
+    /// It is longer than the buffers; it took none.
+    TooLong,
+    /// No buffer was free: the host sent more than it may.
+    Overflow,
+    /// The link's other end is gone; it stays in its buffer.
+    PeerGone,
+    /// A fault took it.
+    Dropped,
+}
+
+/// Packets of one handle that a Number Of Completed Packets event acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CompletedLink {
+    /// The link.
+    pub handle: ConnHandle,
+    /// The buffers that became free.
+    pub pool: Pool,
+    /// How many packets.
+    pub packets: u16,
+    /// Free buffers of the pool after the whole event.
+    pub slots_after: u16,
+}
+
+/// What the packet was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "what")]
+#[non_exhaustive]
+pub enum Detail {
+    /// A command.
+    Command {
+        /// Its number.
+        opcode: Opcode,
+        /// Whether the controller has it; if not it was answered with Unknown HCI Command.
+        known: bool,
+        /// Whether a fault took it, so that it was not even looked at.
+        dropped: bool,
+    },
+    /// A data packet from the host.
+    DataFromHost {
+        /// The link.
+        handle: ConnHandle,
+        /// The link's kind, if there is such a link.
+        link: Option<LinkKind>,
+        /// Bytes after the packet's header.
+        payload_bytes: u16,
+        /// Free buffers of the link's pool after this packet, before anything that it sets off; `None` without a link.
+        slots_after: Option<u16>,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// A data packet to the host.
+    DataToHost {
+        /// The link.
+        handle: ConnHandle,
+        /// The link's kind.
+        link: LinkKind,
+        /// Bytes after the packet's header.
+        payload_bytes: u16,
+    },
+    /// A Number Of Completed Packets event.
+    Completed {
+        /// What it acknowledges.
+        links: Vec<CompletedLink>,
+    },
+    /// Any other event.
+    Event {
+        /// Its code.
+        code: u8,
+        /// The LE subevent.
+        subevent: Option<u8>,
+        /// The command it answers.
+        opcode: Option<Opcode>,
+    },
+    /// Bytes from the host that are no packet; ignored.
+    Malformed,
+}
+
+/// One packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// When, on the air's clock; in nanoseconds when serialized.
+    #[serde(rename = "time_ns", serialize_with = "as_nanoseconds")]
+    pub time: Duration,
+    /// Whose boundary.
+    pub controller: ControllerId,
+    /// Which way.
+    pub direction: Direction,
+    /// The kind by its H4 indicator; `None` for a malformed packet.
+    pub kind: Option<PacketKind>,
+    /// The packet's bytes, header included, H4 indicator not.
+    pub length_bytes: usize,
+    /// What it was.
+    #[serde(flatten)]
+    pub detail: Detail,
+}
+
+fn as_nanoseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Entry {
+    /// The link of a data packet.
+    pub fn handle(&self) -> Option<ConnHandle> {
+        match &self.detail {
+            Detail::DataFromHost { handle, .. } | Detail::DataToHost { handle, .. } => {
+                Some(*handle)
+            }
+            _ => None,
+        }
+    }
+
+    /// Free buffers after a data packet from the host.
+    pub fn slots_after(&self) -> Option<u16> {
+        match &self.detail {
+            Detail::DataFromHost { slots_after, .. } => *slots_after,
+            _ => None,
+        }
+    }
+
+    /// What a Number Of Completed Packets event acknowledges; nothing for every other packet.
+    pub fn completed(&self) -> &[CompletedLink] {
+        match &self.detail {
+            Detail::Completed { links } => links,
+            _ => &[],
+        }
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        match &self.detail {
+            Detail::DataFromHost { payload_bytes, .. }
+            | Detail::DataToHost { payload_bytes, .. } => u64::from(*payload_bytes),
+            _ => 0,
+        }
+    }
+}
+
+/// Sums over packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Totals {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, headers included, H4 indicators not.
+    pub bytes: u64,
+    /// Their bytes without headers (data packets only).
+    pub payload_bytes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        self.packets += 1;
+        self.bytes += u64::try_from(entry.length_bytes).unwrap_or(u64::MAX);
+        self.payload_bytes += entry.payload_bytes();
+    }
+}
+
+type TotalsKey = (ControllerId, PacketKind, Direction);
+
+/// Every packet that crossed, in order, and their sums.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    #[serde(skip)]
+    totals: BTreeMap<TotalsKey, Totals>,
+    malformed: u64,
+    unknown_commands: u64,
+    #[serde(skip)]
+    limit: Option<usize>,
+    not_kept: u64,
+}
+
+impl Ledger {
+    /// A ledger that keeps the first `limit` entries (all, if `None`). Sums and counts are always complete.
+    pub(crate) fn with_limit(limit: Option<usize>) -> Self {
+        Self {
+            limit,
+            ..Self::default()
+        }
+    }
+
+    /// An empty ledger with the same limit, in exchange for this one.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self::with_limit(self.limit);
+        std::mem::replace(self, empty)
+    }
+
+    pub(crate) fn write(&mut self, entry: Entry) {
+        match (&entry.detail, entry.kind) {
+            (Detail::Malformed, _) | (_, None) => self.malformed += 1,
+            (_, Some(kind)) => {
+                let key = (entry.controller, kind, entry.direction);
+                self.totals.entry(key).or_default().add(&entry);
+            }
+        }
+        if let Detail::Command { known: false, .. } = entry.detail {
+            self.unknown_commands += 1;
+        }
+        if self.limit.is_none_or(|limit| self.entries.len() < limit) {
+            self.entries.push(entry);
+        } else {
+            self.not_kept += 1;
+        }
+    }
+
+    /// The entries that were kept, in the order the packets crossed.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries of one controller.
+    pub fn of(&self, controller: ControllerId) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(move |entry| entry.controller == controller)
+    }
+
+    /// The entries of one controller, kind and direction.
+    pub fn select(
+        &self,
+        controller: ControllerId,
+        kind: PacketKind,
+        direction: Direction,
+    ) -> impl Iterator<Item = &Entry> {
+        self.of(controller)
+            .filter(move |entry| entry.kind == Some(kind) && entry.direction == direction)
+    }
+
+    /// The sums of one controller, kind and direction; malformed packets are in none.
+    pub fn totals(
+        &self,
+        controller: ControllerId,
+        kind: PacketKind,
+        direction: Direction,
+    ) -> Totals {
+        self.totals
+            .get(&(controller, kind, direction))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// All sums that are not zero.
+    pub fn all_totals(
+        &self,
+    ) -> impl Iterator<Item = (ControllerId, PacketKind, Direction, Totals)> {
+        self.totals
+            .iter()
+            .map(|((id, kind, direction), sums)| (*id, *kind, *direction, *sums))
+    }
+
+    /// The commands that one controller got, in order.
+    pub fn commands(&self, controller: ControllerId) -> impl Iterator<Item = Opcode> {
+        self.of(controller).filter_map(|entry| match entry.detail {
+            Detail::Command { opcode, .. } => Some(opcode),
+            _ => None,
+        })
+    }
+
+    /// Bytes from hosts that were no packet.
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Commands that were answered with Unknown HCI Command.
+    pub const fn unknown_commands(&self) -> u64 {
+        self.unknown_commands
+    }
+
+    /// Entries beyond the limit, which are in the sums but not among the entries.
+    pub const fn not_kept(&self) -> u64 {
+        self.not_kept
+    }
+}

@@ -1,0 +1,201 @@
+//! The state of one controller: what the host has set, and what is going on.
+
+use std::collections::BTreeMap;
+
+use crate::buffers::Buffers;
+use crate::hci::event::Name;
+use crate::hci::wire::{Block, Counted, wire_struct};
+use crate::link::Link;
+use crate::page::{Page, Request};
+use crate::profile::{Features, LmpFeature, Profile};
+use crate::timers::TimerKey;
+use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role};
+
+/// One controller.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub(crate) profile: Profile,
+    pub(crate) settings: Settings,
+    pub(crate) buffers: Buffers,
+    pub(crate) links: BTreeMap<ConnHandle, Link>,
+    /// Devices that are being paged.
+    pub(crate) pages: BTreeMap<BdAddr, Page>,
+    /// Connection requests that the host has not answered.
+    pub(crate) requests: BTreeMap<BdAddr, Request>,
+    /// Devices whose name is asked for and that have not answered.
+    pub(crate) names: BTreeMap<BdAddr, TimerKey>,
+    first_handle: u16,
+}
+
+wire_struct! {
+    /// How often and how long a scan listens, in slots.
+    #[derive(Default, Copy)]
+    struct ScanActivity { interval_slots: u16, window_slots: u16 }
+
+    /// Write LE Host Support.
+    #[derive(Default, Copy)]
+    struct LeHostSupport { enabled: u8, simultaneous: u8 }
+
+    /// Extended inquiry response.
+    #[derive(Default, Copy)]
+    struct InquiryResponse { fec_required: u8, data: Block<240> }
+
+    /// LE Write Suggested Default Data Length.
+    #[derive(Default, Copy)]
+    struct LeDataLength { max_bytes: u16, max_time_us: u16 }
+
+    /// LE Set Default PHY.
+    #[derive(Default, Copy)]
+    struct LeDefaultPhy { all_phys: u8, tx_phys: u8, rx_phys: u8 }
+}
+
+/// What the host can set; a reset puts back the defaults of the specification.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) event_mask: u64,
+    pub(crate) event_mask_page_2: u64,
+    pub(crate) le_event_mask: u64,
+    pub(crate) scan_enable: u8,
+    pub(crate) page_timeout_slots: u16,
+    pub(crate) accept_timeout_slots: u16,
+    pub(crate) class: [u8; 3],
+    pub(crate) name: Name,
+    pub(crate) voice_setting: u16,
+    pub(crate) authentication_enable: u8,
+    pub(crate) page_scan: ScanActivity,
+    pub(crate) inquiry_scan: ScanActivity,
+    pub(crate) page_scan_type: u8,
+    pub(crate) inquiry_scan_type: u8,
+    pub(crate) inquiry_mode: u8,
+    pub(crate) inquiry_codes: Counted<[u8; 3]>,
+    pub(crate) inquiry_tx_power_dbm: i8,
+    pub(crate) inquiry_response: InquiryResponse,
+    pub(crate) default_link_policy: u16,
+    pub(crate) simple_pairing: u8,
+    pub(crate) secure_connections: u8,
+    pub(crate) le_host: LeHostSupport,
+    pub(crate) le_data_length: LeDataLength,
+    pub(crate) le_default_phy: LeDefaultPhy,
+    pub(crate) le_random_addr: BdAddr,
+    pub(crate) le_accept_list: Vec<(u8, BdAddr)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            event_mask: 0x0000_1fff_ffff_ffff,
+            event_mask_page_2: 0,
+            le_event_mask: 0x1f,
+            scan_enable: 0,
+            page_timeout_slots: 0x2000,
+            accept_timeout_slots: 0x1f40,
+            class: [0; 3],
+            name: Name::default(),
+            voice_setting: 0x0060,
+            authentication_enable: 0,
+            page_scan: ScanActivity {
+                interval_slots: 0x0800,
+                window_slots: 0x0012,
+            },
+            inquiry_scan: ScanActivity {
+                interval_slots: 0x1000,
+                window_slots: 0x0012,
+            },
+            page_scan_type: 0,
+            inquiry_scan_type: 0,
+            inquiry_mode: 0,
+            inquiry_codes: Counted(vec![GENERAL_INQUIRY]),
+            inquiry_tx_power_dbm: 0,
+            inquiry_response: InquiryResponse::default(),
+            default_link_policy: 0,
+            simple_pairing: 0,
+            secure_connections: 0,
+            le_host: LeHostSupport::default(),
+            le_data_length: LeDataLength {
+                max_bytes: 27,
+                max_time_us: 328,
+            },
+            le_default_phy: LeDefaultPhy::default(),
+            le_random_addr: BdAddr::default(),
+            le_accept_list: Vec::new(),
+        }
+    }
+}
+
+/// The general inquiry access code, 0x9e8b33.
+const GENERAL_INQUIRY: [u8; 3] = [0x33, 0x8b, 0x9e];
+
+const PAGE_SCAN: u8 = 0x02;
+
+impl Controller {
+    pub(crate) fn new(id: ControllerId, profile: Profile) -> Self {
+        let first_handle = profile.first_handle.unwrap_or_else(|| first_handle(id));
+        Self {
+            settings: Settings::default(),
+            buffers: Buffers::new(&profile),
+            links: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            names: BTreeMap::new(),
+            first_handle: first_handle.min(ConnHandle::MAX.get()),
+            profile,
+        }
+    }
+
+    /// Whether it hears pages.
+    pub(crate) fn page_scan(&self) -> bool {
+        self.profile.has_bredr() && self.settings.scan_enable & PAGE_SCAN != 0
+    }
+
+    /// A handle that no link has.
+    pub(crate) fn free_handle(&self) -> Option<ConnHandle> {
+        let last = ConnHandle::MAX.get();
+        let candidates = (self.first_handle..=last).chain(0..self.first_handle);
+        candidates
+            .map(ConnHandle)
+            .find(|handle| !self.links.contains_key(handle))
+    }
+
+    /// The ACL link to a peer.
+    pub(crate) fn link_to(&self, addr: BdAddr) -> Option<(ConnHandle, &Link)> {
+        let mut links = self.links.iter();
+        let is_it = |link: &Link| link.kind == LinkKind::Acl && link.peer.addr == addr;
+        links
+            .find(|(_, link)| is_it(link))
+            .map(|(handle, link)| (*handle, link))
+    }
+
+    /// The features, with the host's page worked out from what it has written.
+    ///
+    /// Spec: Core 5.4, Vol 2, Part C, 3.2 (page 1).
+    pub(crate) fn features(&self) -> Features {
+        let settings = &self.settings;
+        [
+            (LmpFeature::SSP_HOST, settings.simple_pairing),
+            (LmpFeature::LE_HOST, settings.le_host.enabled),
+            (
+                LmpFeature::SIMULTANEOUS_LE_HOST,
+                settings.le_host.simultaneous,
+            ),
+            (
+                LmpFeature::SECURE_CONNECTIONS_HOST,
+                settings.secure_connections,
+            ),
+        ]
+        .into_iter()
+        .fold(self.profile.features, |features, (feature, on)| {
+            features.with(feature, on != 0)
+        })
+    }
+
+    /// The role on the link to a peer.
+    pub(crate) fn role_to(&self, addr: BdAddr) -> Option<Role> {
+        self.link_to(addr).map(|(_, link)| link.role)
+    }
+}
+
+/// Handles of different controllers differ, so that one taken for the other shows.
+fn first_handle(id: ControllerId) -> u16 {
+    let step = u16::try_from(id.index() % 14).unwrap_or(0);
+    0x0001 + 0x0100 * step
+}

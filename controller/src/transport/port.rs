@@ -1,0 +1,31 @@
+//! What a server needs of a device that carries HCI packets.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::AsFd;
+
+/// What reading gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// One packet, with its H4 indicator.
+    Packet(&'a [u8]),
+    /// Nothing for now.
+    Nothing,
+    /// The host is gone.
+    Closed,
+}
+
+/// Carries the packets of one controller to and from one host. Reading must not block.
+pub trait Port: AsFd + Debug + Send {
+    /// The next packet from the host.
+    ///
+    /// # Errors
+    /// What the device says; the port is closed after it.
+    fn receive(&mut self) -> io::Result<Received<'_>>;
+
+    /// Hands a packet to the host. `false` if the host does not take it, being down.
+    ///
+    /// # Errors
+    /// What the device says; the port is closed after it.
+    fn send(&mut self, packet: &[u8]) -> io::Result<bool>;
+}
