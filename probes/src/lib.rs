@@ -1,1 +1,52 @@
 //! eBPF programs that measure Linux Bluetooth, and their loader.
+//!
+//! Each metric family is one object, `<family>.bpf.o`, made by this crate's build script and loaded
+//! from a file at run time. [`load`] looks at what the running kernel offers (its BTF, its symbols
+//! and what ftrace can reach, never its version), chooses for each event the best programs that can
+//! work, loads and attaches them, and tells in [`Probes::reports`] and [`Probes::lost`] what was
+//! chosen and what could not be. [`Probes::snapshot`] reads the values.
+//!
+//! ```no_run
+//! use metrics::Family;
+//!
+//! let objects = [(Family::Socket, "socket.bpf.o".into()), (Family::Credits, "credits.bpf.o".into())];
+//! let probes = probes::load(&objects, &probes::Options::default());
+//! // … Bluetooth traffic …
+//! let snapshot = probes.snapshot()?;
+//! # Ok::<(), probes::SnapshotError>(())
+//! ```
+
+mod attach;
+mod btf;
+mod choose;
+mod decode;
+mod hooks;
+mod load;
+mod log;
+mod report;
+mod snapshot;
+mod surface;
+mod sys;
+mod tracefs;
+
+use metrics::Family;
+
+pub use choose::Preference;
+pub use load::{Options, Probes, load};
+pub use report::{AttachKind, Lost, ProbeReport, State};
+pub use snapshot::SnapshotError;
+
+/// The families that have an object, in the order of the catalogue.
+pub const FAMILIES: &[Family] = &[Family::Socket, Family::Credits];
+
+/// File name of a family's object.
+#[must_use]
+pub fn object_name(family: Family) -> String {
+    format!("{family}.bpf.o")
+}
+
+/// Objects that count wrong on purpose, and the family whose place each takes.
+///
+/// `socket_off_by_one.bpf.o` counts the first call of each series of
+/// `bluetooth_socket_calls_total` twice.
+pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[(Family::Socket, "socket_off_by_one.bpf.o")];

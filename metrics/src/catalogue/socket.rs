@@ -11,7 +11,8 @@ const PROTO: Label = Label {
 const ORIGIN: Label = Label {
     name: "origin",
     values: LabelValues::OneOf(&["user", "kernel"]),
-    help: "user: a process called; kernel: a kernel thread did (RFCOMM, BNEP and HIDP over L2CAP)",
+    help: "user: a process on its own socket; kernel: a kernel thread, or a socket of the kernel \
+           itself (RFCOMM, BNEP and HIDP over L2CAP)",
 };
 
 /// Calls by protocol, direction, result and origin.

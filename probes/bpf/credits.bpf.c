@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Credits family: free packet slots in the controllers, and the events that free them.
+ *
+ * Where: the entry of hci_send_frame, which each packet to a driver passes; the entry of
+ * hci_event_packet, which each event passes that the host processes; and hci_dev_list, which
+ * slots_run walks when the loader runs it. The code that changes the counters is inlined in every
+ * kernel and cannot be probed.
+ * Cost: a packet, some ten reads and one look-up; if the controller has both ACL and LE slots, also
+ * a walk over its connections. Nothing at all runs for the gauges until a snapshot is taken.
+ */
+#include "compat.bpf.h"
+#include "drops.bpf.h"
+
+/* Bounds of loops: what lies beyond is counted as dropped. */
+#define MAX_CONNECTIONS 128
+#define MAX_DEVICES     64
+/* An event holds at most 255 bytes: the number of entries, then 4 bytes each. */
+#define MAX_HANDLES     63
+
+/* Free slots up to this number are counted one by one; more are counted together. */
+#define MAX_EXACT_SLOTS 256
+
+enum pool {
+	POOL_ACL,
+	POOL_SCO,
+	POOL_LE,
+	POOL_ISO,
+	POOL_UNKNOWN,
+};
+#define POOLS POOL_UNKNOWN
+
+/* What the loader knows and BTF cannot say to a program. */
+struct credits_config {
+	/* Mask of HCI_SCO_FLOWCTL in hci_dev.dev_flags, 0 if the kernel has no such flag: a member of an
+	 * anonymous enum, whose number differs between releases. */
+	__u64 sco_flowctl;
+};
+const volatile struct credits_config credits_config = {};
+
+struct pool_key {
+	__u16 hci;
+	__u8 pool; /* enum pool */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct pool_key) == 4, "the loader decodes 4 bytes");
+
+struct sends {
+	__u64 sum;
+	__u64 minimum;
+	__u64 packets[MAX_EXACT_SLOTS + 2]; /* by number of slots free after the packet */
+};
+_Static_assert(sizeof(struct sends) == 2080, "the loader decodes 2080 bytes");
+
+struct completed {
+	__u64 events; /* with pool POOL_UNKNOWN alone */
+	__u64 packets;
+};
+_Static_assert(sizeof(struct completed) == 16, "the loader decodes 16 bytes");
+
+struct slots {
+	__u32 hci;
+	__u32 free[POOLS];
+	__u32 capacity[POOLS];
+};
+_Static_assert(sizeof(struct slots) == 36, "the loader decodes 36 bytes");
+
+/*
+ * Packets to one controller are sent from its ordered work queue, one at a time, and its events are
+ * handled there too. So each entry has one writer, and no entry needs a copy for each CPU.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_DEVICES *POOLS);
+	__type(key, struct pool_key);
+	__type(value, struct sends);
+} credits_sends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_DEVICES *(POOLS + 1));
+	__type(key, struct pool_key);
+	__type(value, struct completed);
+} credits_completed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_DEVICES);
+	__type(key, __u32);
+	__type(value, struct slots);
+} credits_slots SEC(".maps");
+
+/* An entry of credits_sends is too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sends);
+} credits_no_sends SEC(".maps");
+
+/*
+ * Type of the link with that handle (hci_conn.type), or -1. A function of its own, with numbers as
+ * arguments, so that the verifier looks at it once and not once for each call.
+ */
+__noinline int link_type(__u64 device, __u32 handle)
+{
+	const struct hci_dev *hdev = (const void *)device;
+	const struct list_head *head = &hdev->conn_hash.list;
+	const struct list_head *node = BPF_CORE_READ(head, next);
+
+	for (int i = 0; i < MAX_CONNECTIONS; i++) {
+		const struct hci_conn *conn;
+
+		if (node == head)
+			return -1;
+		conn = (const void *)node - bpf_core_field_offset(struct hci_conn, list);
+		if (BPF_CORE_READ(conn, handle) == handle)
+			return BPF_CORE_READ(conn, type);
+		node = BPF_CORE_READ(node, next);
+		if (!node) {
+			count_drop(DROP_READ_FAILED);
+			return -1;
+		}
+	}
+	count_drop(DROP_TRUNCATED);
+	return -1;
+}
+
+/* The pool that LE links use: hci_sched_le. */
+static __always_inline enum pool le_pool(const struct hci_dev *hdev)
+{
+	return BPF_CORE_READ(hdev, le_pkts) ? POOL_LE : POOL_ACL;
+}
+
+/* The pool that ISO links use: hci_sched_iso. Since 6.18 there is no falling back to another. */
+static __always_inline enum pool iso_pool(const struct hci_dev *hdev)
+{
+	return hci_iso_pkts(hdev) ? POOL_ISO : le_pool(hdev);
+}
+
+static __always_inline enum pool pool_of_link(const struct hci_dev *hdev, int type)
+{
+	switch (type) {
+	case ACL_LINK:
+		return POOL_ACL;
+	case LE_LINK:
+		return le_pool(hdev);
+	case SCO_LINK:
+	case ESCO_LINK:
+		return POOL_SCO;
+	case CIS_LINK:
+	case BIS_LINK:
+		return iso_pool(hdev);
+	default:
+		return POOL_UNKNOWN;
+	}
+}
+
+static __always_inline unsigned int free_slots(const struct hci_dev *hdev, enum pool pool)
+{
+	switch (pool) {
+	case POOL_ACL:
+		return BPF_CORE_READ(hdev, acl_cnt);
+	case POOL_SCO:
+		return BPF_CORE_READ(hdev, sco_cnt);
+	case POOL_LE:
+		return BPF_CORE_READ(hdev, le_cnt);
+	case POOL_ISO:
+		return hci_iso_cnt(hdev);
+	default:
+		return 0;
+	}
+}
+
+static __always_inline bool sco_flow_controlled(const struct hci_dev *hdev)
+{
+	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
+
+	return flags & credits_config.sco_flowctl;
+}
+
+/* Was the packet written to a raw HCI socket? Such packets pass the scheduler by and take no slot. */
+static __always_inline bool is_raw(const struct sk_buff *skb)
+{
+	const struct sock *sk = BPF_CORE_READ(skb, sk);
+
+	return sk && BPF_CORE_READ(sk, sk_protocol) == BTPROTO_HCI;
+}
+
+/* The pool that a packet takes a slot from, or POOL_UNKNOWN if it takes none. */
+static __always_inline enum pool pool_of_packet(const struct hci_dev *hdev,
+						const struct sk_buff *skb)
+{
+	const unsigned char *data;
+	__u16 header = 0;
+	enum pool pool;
+
+	switch (hci_skb_pkt_type(skb)) {
+	case HCI_ACLDATA_PKT:
+		if (is_raw(skb))
+			return POOL_UNKNOWN;
+		if (le_pool(hdev) == POOL_ACL)
+			return POOL_ACL;
+		data = BPF_CORE_READ(skb, data);
+		if (bpf_probe_read_kernel(&header, sizeof(header), data)) {
+			count_drop(DROP_READ_FAILED);
+			return POOL_UNKNOWN;
+		}
+		pool = pool_of_link(hdev, link_type(address_of(hdev), header & 0x0fff));
+		if (pool == POOL_UNKNOWN)
+			count_drop(DROP_NO_ENTRY);
+		return pool;
+	case HCI_SCODATA_PKT:
+		return sco_flow_controlled(hdev) && !is_raw(skb) ? POOL_SCO : POOL_UNKNOWN;
+	case HCI_ISODATA_PKT:
+		return is_raw(skb) ? POOL_UNKNOWN : iso_pool(hdev);
+	default:
+		return POOL_UNKNOWN;
+	}
+}
+
+static __always_inline struct sends *sends_of(const struct pool_key *key)
+{
+	struct sends *sends = bpf_map_lookup_elem(&credits_sends, key);
+	__u32 zero = 0;
+	struct sends *none;
+
+	if (sends)
+		return sends;
+	none = bpf_map_lookup_elem(&credits_no_sends, &zero);
+	if (!none || bpf_map_update_elem(&credits_sends, key, none, BPF_NOEXIST))
+		return 0;
+	sends = bpf_map_lookup_elem(&credits_sends, key);
+	if (sends)
+		sends->minimum = ~0ULL;
+	return sends;
+}
+
+static __always_inline int handle_send(const struct hci_dev *hdev, const struct sk_buff *skb)
+{
+	enum pool pool = pool_of_packet(hdev, skb);
+	struct pool_key key = {};
+	struct sends *sends;
+	__u64 left;
+
+	if (pool == POOL_UNKNOWN)
+		return 0;
+	left = free_slots(hdev, pool);
+	if (!left) {
+		count_drop(DROP_UNEXPECTED);
+		return 0;
+	}
+	left -= 1; /* what the scheduler stores once hci_send_frame has returned */
+	key.hci = BPF_CORE_READ(hdev, id);
+	key.pool = pool;
+	sends = sends_of(&key);
+	if (!sends) {
+		count_drop(DROP_MAP_FULL);
+		return 0;
+	}
+	sends->sum += left;
+	if (left < sends->minimum)
+		sends->minimum = left;
+	sends->packets[left <= MAX_EXACT_SLOTS ? left : MAX_EXACT_SLOTS + 1] += 1;
+	return 0;
+}
+
+static __always_inline void add_completed(const struct pool_key *key, __u64 events, __u64 packets)
+{
+	struct completed first = {.events = events, .packets = packets};
+	struct completed *completed = bpf_map_lookup_elem(&credits_completed, key);
+
+	if (completed) {
+		completed->events += events;
+		completed->packets += packets;
+	} else if (bpf_map_update_elem(&credits_completed, key, &first, BPF_NOEXIST)) {
+		count_drop(DROP_MAP_FULL);
+	}
+}
+
+static __always_inline int handle_event(const struct hci_dev *hdev, const struct sk_buff *skb)
+{
+	const unsigned char *data = BPF_CORE_READ(skb, data);
+	unsigned int len = BPF_CORE_READ(skb, len);
+	struct {
+		__u8 code;
+		__u8 parameters;
+		__u8 handles;
+	} header = {};
+	struct {
+		__u16 handle;
+		__u16 count;
+	} entry = {};
+	struct pool_key key = {};
+
+	if (bpf_probe_read_kernel(&header, 1, data)) {
+		count_drop(DROP_READ_FAILED);
+		return 0;
+	}
+	if (header.code != HCI_EV_NUM_COMP_PKTS)
+		return 0;
+	/* The host trusts the length of the packet, not that in the header: hci_num_comp_pkts_evt. */
+	if (len < sizeof(header) || bpf_probe_read_kernel(&header, sizeof(header), data) ||
+	    len - sizeof(header) < header.handles * sizeof(entry)) {
+		count_drop(DROP_MALFORMED);
+		return 0;
+	}
+	key.hci = BPF_CORE_READ(hdev, id);
+	key.pool = POOL_UNKNOWN;
+	add_completed(&key, 1, 0);
+	for (int i = 0; i < MAX_HANDLES; i++) {
+		if (i >= header.handles)
+			return 0;
+		if (bpf_probe_read_kernel(&entry, sizeof(entry),
+					  data + sizeof(header) + i * sizeof(entry))) {
+			count_drop(DROP_READ_FAILED);
+			return 0;
+		}
+		key.pool = pool_of_link(hdev, link_type(address_of(hdev), entry.handle));
+		add_completed(&key, 0, entry.count);
+	}
+	if (header.handles > MAX_HANDLES)
+		count_drop(DROP_TRUNCATED);
+	return 0;
+}
+
+/* Writes the counters of one device; 0, or -1 if the table has no room. */
+static __always_inline int store_slots(__u32 index, const struct hci_dev *hdev)
+{
+	struct slots *slots = bpf_map_lookup_elem(&credits_slots, &index);
+
+	if (!slots)
+		return -1;
+	slots->hci = BPF_CORE_READ(hdev, id);
+	slots->free[POOL_ACL] = free_slots(hdev, POOL_ACL);
+	slots->free[POOL_SCO] = free_slots(hdev, POOL_SCO);
+	slots->free[POOL_LE] = free_slots(hdev, POOL_LE);
+	slots->free[POOL_ISO] = free_slots(hdev, POOL_ISO);
+	slots->capacity[POOL_ACL] = BPF_CORE_READ(hdev, acl_pkts);
+	slots->capacity[POOL_SCO] = BPF_CORE_READ(hdev, sco_pkts);
+	slots->capacity[POOL_LE] = BPF_CORE_READ(hdev, le_pkts);
+	slots->capacity[POOL_ISO] = hci_iso_pkts(hdev);
+	return 0;
+}
+
+/*
+ * Walks the list whose address is the first argument. Nothing is locked: a device that is removed
+ * meanwhile ends the walk, which is then counted as a failed read, and the loader walks again.
+ * Returns how many devices were stored, or a negative number if the walk did not reach the end.
+ */
+static __always_inline int handle_run(const struct list_head *head)
+{
+	const struct list_head *node = BPF_CORE_READ(head, next);
+
+	for (int i = 0; i < MAX_DEVICES; i++) {
+		if (node == head)
+			return i;
+		if (!node)
+			break;
+		if (store_slots(i, (const void *)node - bpf_core_field_offset(struct hci_dev, list)))
+			break;
+		node = BPF_CORE_READ(node, next);
+	}
+	return node == head ? MAX_DEVICES : -1;
+}
+
+SEC("fentry/hci_send_frame")
+int BPF_PROG(hci_send_frame_fentry, struct hci_dev *hdev, struct sk_buff *skb)
+{
+	return handle_send(hdev, skb);
+}
+
+SEC("kprobe/hci_send_frame")
+int BPF_KPROBE(hci_send_frame_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
+{
+	return handle_send(hdev, skb);
+}
+
+SEC("fentry/hci_event_packet")
+int BPF_PROG(hci_event_packet_fentry, struct hci_dev *hdev, struct sk_buff *skb)
+{
+	return handle_event(hdev, skb);
+}
+
+SEC("kprobe/hci_event_packet")
+int BPF_KPROBE(hci_event_packet_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
+{
+	return handle_event(hdev, skb);
+}
+
+/* Never attached: the loader runs it, with the address of hci_dev_list as its argument. */
+SEC("raw_tp")
+int BPF_PROG(slots_run, struct list_head *head)
+{
+	return handle_run(head);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,406 @@
+//! Which programs of a hook this kernel can run.
+
+use thiserror::Error;
+
+use crate::hooks::Hook;
+use crate::report::AttachKind;
+use crate::surface::{Surface, VMLINUX};
+
+/// Which kinds of attachment to take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Preference {
+    /// The best that can work.
+    #[default]
+    Auto,
+    /// Kprobes and kretprobes even where fentry and fexit can work.
+    Kprobe,
+}
+
+/// What was chosen for a hook.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Choice {
+    /// The kinds of the programs to load, and where they go; `None` if nothing can work.
+    pub(crate) taken: Option<(&'static [AttachKind], Target)>,
+    /// Why each better set of programs was not taken.
+    pub(crate) passed: Vec<String>,
+}
+
+/// A symbol of the running kernel.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Target {
+    /// Name as kprobes take it: `module:symbol`, or `symbol` in the kernel itself.
+    pub(crate) spec: String,
+    /// Address; 0 if the kernel hides it.
+    pub(crate) address: u64,
+    /// Are the structures described by the external BTF alone?
+    pub(crate) external_btf: bool,
+}
+
+/// Why a set of programs cannot work on a kernel.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+enum Unavailable {
+    #[error("{0}")]
+    Unknown(String),
+    #[error("module {module} is not loaded")]
+    ModuleNotLoaded { module: &'static str },
+    #[error("{symbol} is not in this kernel, or was inlined")]
+    NoSymbol { symbol: &'static str },
+    #[error("{symbol} was optimized by the compiler and exists as {found} alone")]
+    Suffixed { symbol: &'static str, found: String },
+    #[error("{symbol} names {count} functions")]
+    Ambiguous { symbol: &'static str, count: usize },
+    #[error("ftrace cannot reach {symbol}")]
+    NotTraceable { symbol: &'static str },
+    #[error("this kernel has no BTF of {home}")]
+    NoBtf { home: String },
+    #[error("the BTF of {home} does not describe {symbol}")]
+    NoFunction { home: String, symbol: &'static str },
+    #[error("struct {name} is in no BTF of this kernel, and no external BTF was given")]
+    NoStruct { name: &'static str },
+    #[error("struct {name} is neither in this kernel's BTF nor in the external one")]
+    NoExternalStruct { name: &'static str },
+    #[error("the kernel hides the address of {symbol}")]
+    AddressHidden { symbol: &'static str },
+    #[error("kprobes were asked for")]
+    NotPreferred,
+}
+
+/// Chooses the best set of programs of a hook; `refused` are sets that this kernel has turned down.
+pub(crate) fn choose(
+    hook: &Hook,
+    surface: &Surface,
+    preference: Preference,
+    refused: &[&'static [AttachKind]],
+) -> Choice {
+    let mut passed = Vec::new();
+    for kinds in hook.variants {
+        let names = kinds
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect::<Vec<_>>()
+            .join(" and ");
+        if refused.contains(kinds) {
+            passed.push(format!("{names}: refused by the kernel"));
+            continue;
+        }
+        match kinds.iter().try_fold(None, |_, kind| {
+            check(*kind, hook, surface, preference).map(Some)
+        }) {
+            Ok(Some(target)) => {
+                return Choice {
+                    taken: Some((kinds, target)),
+                    passed,
+                };
+            }
+            Ok(None) => {}
+            Err(why) => passed.push(format!("{names}: {why}")),
+        }
+    }
+    Choice {
+        taken: None,
+        passed,
+    }
+}
+
+/// Can a program of this kind work for the hook, and where does it go?
+fn check(
+    kind: AttachKind,
+    hook: &Hook,
+    surface: &Surface,
+    preference: Preference,
+) -> Result<Target, Unavailable> {
+    let symbol = hook.symbol;
+    let (home, mut target) = find(hook, surface)?;
+    match kind {
+        AttachKind::Fentry | AttachKind::Fexit => {
+            if preference == Preference::Kprobe {
+                return Err(Unavailable::NotPreferred);
+            }
+            if surface
+                .traceable
+                .as_ref()
+                .is_some_and(|names| !names.contains(symbol))
+            {
+                return Err(Unavailable::NotTraceable { symbol });
+            }
+            match surface.btf.get(&home) {
+                None => return Err(Unavailable::NoBtf { home }),
+                Some(Err(error)) => return Err(Unavailable::Unknown(error.clone())),
+                Some(Ok(names)) if !names.functions.contains(symbol) => {
+                    return Err(Unavailable::NoFunction { home, symbol });
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+        AttachKind::Run if target.address == 0 => {
+            return Err(Unavailable::AddressHidden { symbol });
+        }
+        AttachKind::Run | AttachKind::Kprobe | AttachKind::Kretprobe => {}
+    }
+    target.external_btf = needs_external_btf(hook, &home, surface)?;
+    Ok(target)
+}
+
+/// Finds the hook's symbol: where it lives, and how kprobes name it.
+fn find(hook: &Hook, surface: &Surface) -> Result<(String, Target), Unavailable> {
+    let Hook { symbol, module, .. } = *hook;
+    let symbols = surface
+        .symbols
+        .as_ref()
+        .map_err(|error| Unavailable::Unknown(error.clone()))?;
+    let found: Vec<_> = symbols
+        .exact
+        .get(symbol)
+        .into_iter()
+        .flatten()
+        .filter(|found| found.module.as_deref().is_none_or(|home| home == module))
+        .collect();
+    match found[..] {
+        [one] => {
+            let target = Target {
+                spec: one
+                    .module
+                    .as_ref()
+                    .map_or_else(|| symbol.to_owned(), |m| format!("{m}:{symbol}")),
+                address: one.address,
+                external_btf: false,
+            };
+            Ok((
+                one.module.clone().unwrap_or_else(|| VMLINUX.to_owned()),
+                target,
+            ))
+        }
+        [] => Err(if let Some(suffixed) = symbols.suffixed.get(symbol) {
+            Unavailable::Suffixed {
+                symbol,
+                found: suffixed.join(", "),
+            }
+        } else if module != VMLINUX && !surface.modules.contains(module) {
+            Unavailable::ModuleNotLoaded { module }
+        } else {
+            Unavailable::NoSymbol { symbol }
+        }),
+        _ => Err(Unavailable::Ambiguous {
+            symbol,
+            count: found.len(),
+        }),
+    }
+}
+
+/// Are the hook's structures described by the external BTF alone? An error if by none.
+fn needs_external_btf(hook: &Hook, home: &str, surface: &Surface) -> Result<bool, Unavailable> {
+    let known = |name: &str| {
+        let own = [home, VMLINUX]
+            .into_iter()
+            .filter_map(|home| surface.btf.get(home)?.as_ref().ok());
+        own.into_iter().any(|names| names.structs.contains(name))
+    };
+    let Some(name) = hook.structs.iter().copied().find(|name| !known(name)) else {
+        return Ok(false);
+    };
+    match &surface.external {
+        None => Err(Unavailable::NoStruct { name }),
+        Some(Err(error)) => Err(Unavailable::Unknown(error.clone())),
+        Some(Ok(names)) => match hook
+            .structs
+            .iter()
+            .find(|name| !names.structs.contains(**name))
+        {
+            Some(name) => Err(Unavailable::NoExternalStruct { name }),
+            None => Ok(true),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::btf::BtfNames;
+    use crate::report::AttachKind::{Fexit, Kprobe, Kretprobe, Run};
+    use crate::surface::{Symbol, Symbols};
+
+    const READ: Hook = Hook {
+        event: "f",
+        module: "bluetooth",
+        symbol: "f",
+        variants: &[&[Fexit], &[Kprobe, Kretprobe]],
+        structs: &["hci_dev"],
+        feeds: &[],
+    };
+    const RUN: Hook = Hook {
+        variants: &[&[Run]],
+        ..READ
+    };
+
+    fn names(function: &str, structure: &str) -> BtfNames {
+        BtfNames {
+            functions: [function.to_owned()].into(),
+            structs: [structure.to_owned()].into(),
+            enumerators: HashMap::new(),
+        }
+    }
+
+    /// A kernel on which everything works.
+    fn kernel() -> Surface {
+        let symbol = Symbol {
+            module: Some("bluetooth".to_owned()),
+            address: 0x1000,
+        };
+        Surface {
+            symbols: Ok(Symbols {
+                exact: [("f".to_owned(), vec![symbol])].into(),
+                suffixed: HashMap::new(),
+            }),
+            modules: ["bluetooth".to_owned()].into(),
+            btf: [("bluetooth".to_owned(), Ok(names("f", "hci_dev")))].into(),
+            external: None,
+            traceable: Some(["f".to_owned()].into()),
+        }
+    }
+
+    fn symbols(surface: &mut Surface) -> &mut Symbols {
+        surface.symbols.as_mut().unwrap()
+    }
+
+    /// Check that each thing that a kernel may lack leads to the next best choice, with its reason.
+    #[rstest]
+    #[case::all_there(|_: &mut Surface| {}, Some(&[Fexit][..]), "")]
+    #[case::no_ftrace_list(|s: &mut Surface| s.traceable = None, Some(&[Fexit][..]), "")]
+    #[case::not_traceable(
+        |s: &mut Surface| s.traceable = Some([].into()), Some(&[Kprobe, Kretprobe][..]), "fexit: ftrace cannot reach f"
+    )]
+    #[case::no_function(
+        |s: &mut Surface| _ = s.btf.insert("bluetooth".to_owned(), Ok(names("g", "hci_dev"))),
+        Some(&[Kprobe, Kretprobe][..]),
+        "fexit: the BTF of bluetooth does not describe f"
+    )]
+    #[case::no_module_btf(
+        |s: &mut Surface| s.btf.clear(),
+        None,
+        "fexit: this kernel has no BTF of bluetooth; kprobe and kretprobe: struct hci_dev is in no \
+         BTF of this kernel, and no external BTF was given"
+    )]
+    #[case::broken_btf(
+        |s: &mut Surface| _ = s.btf.insert("bluetooth".to_owned(), Err("cut".to_owned())),
+        None,
+        "fexit: cut; kprobe and kretprobe: struct hci_dev is in no BTF of this kernel, and no \
+         external BTF was given"
+    )]
+    #[case::external_btf(
+        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(names("", "hci_dev"))); },
+        Some(&[Kprobe, Kretprobe][..]),
+        "fexit: this kernel has no BTF of bluetooth"
+    )]
+    #[case::external_btf_without_it(
+        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(names("", "hci_conn"))); },
+        None,
+        "fexit: this kernel has no BTF of bluetooth; kprobe and kretprobe: struct hci_dev is neither \
+         in this kernel's BTF nor in the external one"
+    )]
+    #[case::inlined(
+        |s: &mut Surface| symbols(s).exact.clear(),
+        None,
+        "fexit: f is not in this kernel, or was inlined; kprobe and kretprobe: f is not in this \
+         kernel, or was inlined"
+    )]
+    #[case::not_loaded(
+        |s: &mut Surface| { symbols(s).exact.clear(); s.modules.clear(); },
+        None,
+        "fexit: module bluetooth is not loaded; kprobe and kretprobe: module bluetooth is not loaded"
+    )]
+    #[case::suffixed(
+        |s: &mut Surface| {
+            symbols(s).exact.clear();
+            symbols(s).suffixed.insert("f".to_owned(), vec!["f.isra.0".to_owned()]);
+        },
+        None,
+        "fexit: f was optimized by the compiler and exists as f.isra.0 alone; kprobe and kretprobe: \
+         f was optimized by the compiler and exists as f.isra.0 alone"
+    )]
+    #[case::ambiguous(
+        |s: &mut Surface| { let f = symbols(s).exact.get_mut("f").unwrap(); f.push(f[0].clone()); },
+        None,
+        "fexit: f names 2 functions; kprobe and kretprobe: f names 2 functions"
+    )]
+    #[case::symbols_unreadable(
+        |s: &mut Surface| s.symbols = Err("denied".to_owned()), None, "fexit: denied; kprobe and kretprobe: denied"
+    )]
+    fn choose_on_kernel_without_something_takes_next_best(
+        #[case] change: fn(&mut Surface),
+        #[case] kinds: Option<&[AttachKind]>,
+        #[case] passed: &str,
+    ) {
+        let mut surface = kernel();
+        change(&mut surface);
+        let choice = choose(&READ, &surface, Preference::Auto, &[]);
+        assert_eq!(choice.taken.map(|(kinds, _)| kinds), kinds);
+        assert_eq!(choice.passed.join("; "), passed);
+    }
+
+    /// Check that a symbol of another module is not taken for the hook's, and is not ambiguous.
+    #[test]
+    fn choose_with_same_name_in_another_module_ignores_it() {
+        let mut surface = kernel();
+        let other = Symbol {
+            module: Some("other".to_owned()),
+            address: 2,
+        };
+        symbols(&mut surface)
+            .exact
+            .get_mut("f")
+            .unwrap()
+            .push(other);
+        let (_, target) = choose(&READ, &surface, Preference::Auto, &[])
+            .taken
+            .unwrap();
+        assert_eq!(
+            (target.spec.as_str(), target.address),
+            ("bluetooth:f", 0x1000)
+        );
+    }
+
+    /// Check that a function that is built in is attached without a module, by vmlinux's BTF.
+    #[test]
+    fn choose_with_bluetooth_built_in_uses_vmlinux() {
+        let mut surface = kernel();
+        symbols(&mut surface).exact.get_mut("f").unwrap()[0].module = None;
+        surface.modules.clear();
+        surface.btf = [(VMLINUX.to_owned(), Ok(names("f", "hci_dev")))].into();
+        let (kinds, target) = choose(&READ, &surface, Preference::Auto, &[])
+            .taken
+            .unwrap();
+        assert_eq!((kinds, target.spec.as_str()), (&[Fexit][..], "f"));
+    }
+
+    /// Check that kprobes are taken when asked for, and after the kernel refused fexit.
+    #[test]
+    fn choose_with_fexit_excluded_takes_kprobes() {
+        let asked = choose(&READ, &kernel(), Preference::Kprobe, &[]);
+        let refused = choose(&READ, &kernel(), Preference::Auto, &[&[Fexit]]);
+        for (choice, why) in [
+            (asked, "kprobes were asked for"),
+            (refused, "refused by the kernel"),
+        ] {
+            assert_eq!(choice.taken.unwrap().0, [Kprobe, Kretprobe]);
+            assert_eq!(choice.passed, [format!("fexit: {why}")]);
+        }
+    }
+
+    /// Check that a datum whose address is hidden cannot be read.
+    #[test]
+    fn choose_of_run_without_address_says_it_is_hidden() {
+        let mut surface = kernel();
+        assert!(
+            choose(&RUN, &surface, Preference::Kprobe, &[])
+                .taken
+                .is_some()
+        );
+        symbols(&mut surface).exact.get_mut("f").unwrap()[0].address = 0;
+        let choice = choose(&RUN, &surface, Preference::Auto, &[]);
+        assert_eq!(choice.passed, ["run: the kernel hides the address of f"]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Which programs measure which events, best first.
+//!
+//! A program's name is `<event>_<attach kind>`; its object is its family's.
+
+use metrics::catalogue::{
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
+    SLOTS_MINIMUM, SOCKET_BYTES, SOCKET_CALLS,
+};
+use metrics::{Family, Metric};
+
+use crate::report::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe, Run};
+
+/// One event in the kernel and the ways to see it.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    /// First part of the programs' names.
+    pub(crate) event: &'static str,
+    /// Module that holds the symbol, unless it is built in.
+    pub(crate) module: &'static str,
+    /// Function to attach to, or datum to read.
+    pub(crate) symbol: &'static str,
+    /// Sets of programs, each of which does the whole job; the best first.
+    pub(crate) variants: &'static [&'static [AttachKind]],
+    /// Structures of the module whose fields are read.
+    pub(crate) structs: &'static [&'static str],
+    /// Series that have no other source.
+    pub(crate) feeds: &'static [Feed],
+}
+
+/// Series that an event feeds: those of a metric that have these labels.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// The metric.
+    pub(crate) metric: &'static Metric,
+    /// The labels.
+    pub(crate) labels: &'static [(&'static str, &'static str)],
+}
+
+impl Hook {
+    /// Name of the program of this kind.
+    pub(crate) fn prog(&self, kind: AttachKind) -> String {
+        format!("{}_{kind}", self.event)
+    }
+}
+
+const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
+
+macro_rules! socket_hooks {
+    ($($module:literal $proto:literal),*) => { &[$(
+        Hook {
+            event: concat!($proto, "_sock_sendmsg"),
+            module: $module,
+            symbol: concat!($proto, "_sock_sendmsg"),
+            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
+            structs: &[],
+            feeds: &[
+                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "write")] },
+                Feed { metric: &SOCKET_BYTES, labels: &[("proto", $proto), ("direction", "write")] },
+            ],
+        },
+        Hook {
+            event: concat!($proto, "_sock_recvmsg"),
+            module: $module,
+            symbol: concat!($proto, "_sock_recvmsg"),
+            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
+            structs: &[],
+            feeds: &[
+                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "read")] },
+                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "peek")] },
+                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "errqueue")] },
+                Feed { metric: &SOCKET_BYTES, labels: &[("proto", $proto), ("direction", "read")] },
+            ],
+        },
+    )*] };
+}
+
+const SOCKET: &[Hook] = socket_hooks!(
+    "bluetooth" "l2cap", "bluetooth" "sco", "bluetooth" "hci", "rfcomm" "rfcomm", "bluetooth" "iso"
+);
+
+const CREDITS: &[Hook] = &[
+    Hook {
+        event: "hci_send_frame",
+        module: "bluetooth",
+        symbol: "hci_send_frame",
+        variants: ENTRY,
+        structs: &["hci_dev", "hci_conn"],
+        feeds: &[
+            Feed {
+                metric: &SLOTS_AT_SEND,
+                labels: &[],
+            },
+            Feed {
+                metric: &SLOTS_MINIMUM,
+                labels: &[],
+            },
+        ],
+    },
+    Hook {
+        event: "hci_event_packet",
+        module: "bluetooth",
+        symbol: "hci_event_packet",
+        variants: ENTRY,
+        structs: &["hci_dev", "hci_conn"],
+        feeds: &[
+            Feed {
+                metric: &COMPLETED_PACKETS,
+                labels: &[],
+            },
+            Feed {
+                metric: &COMPLETED_PACKETS_EVENTS,
+                labels: &[],
+            },
+        ],
+    },
+    Hook {
+        event: "slots",
+        module: "bluetooth",
+        symbol: DEVICE_LIST,
+        variants: &[&[Run]],
+        structs: &["hci_dev"],
+        feeds: &[
+            Feed {
+                metric: &SLOTS_FREE,
+                labels: &[],
+            },
+            Feed {
+                metric: &SLOTS_CAPACITY,
+                labels: &[],
+            },
+        ],
+    },
+];
+
+/// Head of the list of all devices.
+pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
+
+/// Flag of a device whose SCO packets take slots: an enumerator whose number differs between kernels.
+pub(crate) const SCO_FLOWCTL: &str = "HCI_SCO_FLOWCTL";
+
+/// The events of a family; none if it has no programs of its own.
+pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
+    match family {
+        Family::Socket => SOCKET,
+        Family::Credits => CREDITS,
+        Family::Buffer | Family::Urb | Family::Latency | Family::Hci | Family::Probe => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use metrics::CATALOGUE;
+
+    use super::*;
+    use crate::FAMILIES;
+
+    /// Check that every metric of a family with an object is fed by some event.
+    #[test]
+    fn metrics_of_families_with_objects_are_all_fed() {
+        let hooks = FAMILIES.iter().flat_map(|family| hooks_of(*family));
+        let fed: BTreeSet<_> = hooks
+            .flat_map(|hook| hook.feeds)
+            .map(|feed| feed.metric.name)
+            .collect();
+        let wanted: BTreeSet<_> = CATALOGUE
+            .iter()
+            .filter(|metric| FAMILIES.contains(&metric.family))
+            .map(|metric| metric.name)
+            .collect();
+        assert_eq!(fed, wanted);
+    }
+
+    /// Check that the labels of each feed exist in the catalogue with that value.
+    #[test]
+    fn labels_of_feeds_are_in_the_catalogue() {
+        for feed in FAMILIES
+            .iter()
+            .flat_map(|f| hooks_of(*f))
+            .flat_map(|hook| hook.feeds)
+        {
+            for (name, value) in feed.labels {
+                let label = feed.metric.labels.iter().find(|label| label.name == *name);
+                assert!(
+                    label.is_some_and(|label| label.values.allows(value)),
+                    "{name}={value}"
+                );
+            }
+        }
+    }
+}
