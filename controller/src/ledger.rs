@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::buffers::Pool;
 use crate::types::{ConnHandle, ControllerId, LinkKind, Opcode, PacketKind};
@@ -19,7 +19,7 @@ pub enum Direction {
 }
 
 /// What became of a data packet from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fate {
@@ -38,7 +38,7 @@ pub enum Fate {
 }
 
 /// Packets of one handle that a Number Of Completed Packets event acknowledges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletedLink {
     /// The link.
     pub handle: ConnHandle,
@@ -51,7 +51,7 @@ pub struct CompletedLink {
 }
 
 /// What the packet was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 #[non_exhaustive]
 pub enum Detail {
@@ -105,10 +105,14 @@ pub enum Detail {
 }
 
 /// One packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When, on the air's clock; in nanoseconds when serialized.
-    #[serde(rename = "time_ns", serialize_with = "as_nanoseconds")]
+    #[serde(
+        rename = "time_ns",
+        serialize_with = "as_nanoseconds",
+        deserialize_with = "from_nanoseconds"
+    )]
     pub time: Duration,
     /// Whose boundary.
     pub controller: ControllerId,
@@ -125,6 +129,10 @@ pub struct Entry {
 
 fn as_nanoseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn from_nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_nanos)
 }
 
 impl Entry {

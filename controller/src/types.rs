@@ -79,6 +79,11 @@ impl From<BdAddr> for String {
 pub struct ControllerId(pub(crate) usize);
 
 impl ControllerId {
+    /// The controller at this position, for naming one before its air exists.
+    pub const fn from_index(index: usize) -> Self {
+        Self(index)
+    }
+
     /// The position among the controllers of the air, from 0.
     pub const fn index(self) -> usize {
         self.0
