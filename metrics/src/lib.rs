@@ -11,11 +11,13 @@
 pub mod catalogue;
 mod diff;
 mod errno;
+mod report;
 mod snapshot;
 mod value;
 
 pub use catalogue::{CATALOGUE, Family, Kind, Label, LabelError, LabelValues, Metric, Unit, find};
 pub use diff::{Difference, diff};
 pub use errno::errno_name;
+pub use report::{AttachKind, Lost, ProbeReport, State};
 pub use snapshot::{Labels, Problem, Sample, Series, Snapshot};
 pub use value::Value;

@@ -5,8 +5,8 @@ use std::path::Path;
 use libbpf_rs::{Link, Object, ProgramMut, TracepointCategory};
 
 use crate::choose::Target;
-use crate::report::AttachKind;
 use crate::tracefs::{ReturnProbe, Tracefs};
+use metrics::AttachKind;
 
 /// A program that is attached for as long as this value lives.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use crate::hooks::Hook;
-use crate::report::AttachKind;
 use crate::surface::{Surface, VMLINUX};
+use metrics::AttachKind;
 
 /// Which kinds of attachment to take.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -220,8 +220,8 @@ mod tests {
 
     use super::*;
     use crate::btf::BtfNames;
-    use crate::report::AttachKind::{Fexit, Kprobe, Kretprobe, Run};
     use crate::surface::{Symbol, Symbols};
+    use metrics::AttachKind::{Fexit, Kprobe, Kretprobe, Run};
 
     const READ: Hook = Hook {
         event: "f",

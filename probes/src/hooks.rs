@@ -8,7 +8,7 @@ use metrics::catalogue::{
 };
 use metrics::{Family, Metric};
 
-use crate::report::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe, Run};
+use metrics::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe, Run};
 
 /// One event in the kernel and the ways to see it.
 #[derive(Debug)]

@@ -23,7 +23,6 @@ mod decode;
 mod hooks;
 mod load;
 mod log;
-mod report;
 mod snapshot;
 mod surface;
 mod sys;
@@ -33,7 +32,6 @@ use metrics::Family;
 
 pub use choose::Preference;
 pub use load::{Options, Probes, load};
-pub use report::{AttachKind, Lost, ProbeReport, State};
 pub use snapshot::SnapshotError;
 
 /// The families that have an object, in the order of the catalogue.

@@ -10,9 +10,9 @@ use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
 use crate::hooks::{Hook, SCO_FLOWCTL, hooks_of};
 use crate::log::Capture;
-use crate::report::{AttachKind, Lost, ProbeReport, State};
 use crate::surface::Surface;
 use crate::tracefs::Tracefs;
+use metrics::{AttachKind, Lost, ProbeReport, State};
 
 /// How to load.
 #[derive(Clone, Debug, Default)]

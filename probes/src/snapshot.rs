@@ -10,8 +10,8 @@ use thiserror::Error;
 use crate::attach::{one_line, program};
 use crate::decode::{self, DecodeError, Entry};
 use crate::load::{Loaded, Probes};
-use crate::report::AttachKind;
 use crate::sys::recursion_misses;
+use metrics::AttachKind;
 
 /// Why values could not be read.
 #[derive(Debug, Error)]

@@ -1,6 +1,6 @@
 //! What became of each program, and which series are missing because of it.
 
-use metrics::Family;
+use crate::catalogue::Family;
 use serde::{Deserialize, Serialize};
 
 /// How a program gets to run. Named as libbpf's section prefixes are.
@@ -103,7 +103,7 @@ pub struct Lost {
 impl Lost {
     /// Is this series one of the missing ones?
     #[must_use]
-    pub fn covers(&self, series: &metrics::Series) -> bool {
+    pub fn covers(&self, series: &crate::Series) -> bool {
         series.metric == self.metric
             && self
                 .labels
@@ -114,7 +114,7 @@ impl Lost {
 
 #[cfg(test)]
 mod tests {
-    use metrics::{Snapshot, catalogue::SOCKET_CALLS};
+    use crate::{Snapshot, catalogue::SOCKET_CALLS};
 
     use super::*;
 
