@@ -1,1 +1,31 @@
-//! Records that a guest sends home, and their framing.
+//! What the guest and the outer machine say to each other: frames on a serial port, orders into
+//! the guest, records out of it.
+//!
+//! This is the only format between the two. It knows nothing of QEMU and nothing of BPF.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "scenario")]
+mod agent;
+mod frame;
+#[cfg(feature = "scenario")]
+mod scenario;
+mod stage0;
+
+#[cfg(feature = "scenario")]
+pub use agent::{AgentRecord, CallCount, DeviceCounters, Direction, Protocol};
+pub use frame::{
+    Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,
+};
+#[cfg(feature = "scenario")]
+pub use scenario::{Scenario, Step, Traffic};
+pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
+
+/// Version of everything in this crate. The two ends refuse to talk across versions.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Name of the virtio-serial port that carries the frames, as the guest sees it under
+/// `/sys/class/virtio-ports/*/name`.
+pub const PORT_NAME: &str = "bluetooth-metrics.evidence";
+
+/// File descriptor on which the agent finds the port that stage 0 opened.
+pub const AGENT_PORT_FD: i32 = 3;

@@ -1,0 +1,147 @@
+//! What the agent reports.
+
+use controller::Entry;
+use metrics::{Lost, ProbeReport, Snapshot};
+use serde::{Deserialize, Serialize};
+
+/// One record of the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum AgentRecord {
+    /// The agent runs.
+    Hello {
+        /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION) of the sender.
+        protocol: u32,
+    },
+    /// A phase begins. Deadlines count from here.
+    Progress {
+        /// What begins, in words.
+        phase: String,
+    },
+    /// What became of one program.
+    Probe(ProbeReport),
+    /// Series that no attached program measures.
+    Lost(Lost),
+    /// What the agent's own socket calls returned, summed up.
+    Calls {
+        /// One entry per distinct protocol, direction and result.
+        calls: Vec<CallCount>,
+    },
+    /// Packets that crossed the boundary between host and controller, in order. A long ledger
+    /// comes in several records.
+    Ledger {
+        /// The N of hciN.
+        hci: u16,
+        /// The next entries.
+        entries: Vec<Entry>,
+    },
+    /// The kernel's own counters of a device (ioctl HCIGETDEVINFO).
+    Device(DeviceCounters),
+    /// What the probes counted.
+    Observed {
+        /// All series.
+        snapshot: Snapshot,
+    },
+    /// A step could not be carried out. The scenario ends here.
+    Failed {
+        /// Which step.
+        step: String,
+        /// Why.
+        error: String,
+    },
+    /// Everything was carried out and reported.
+    Done,
+}
+
+/// Socket protocol, by the kernel's `BTPROTO_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// `BTPROTO_L2CAP`.
+    L2cap,
+    /// `BTPROTO_HCI`.
+    Hci,
+    /// `BTPROTO_SCO`.
+    Sco,
+    /// `BTPROTO_RFCOMM`.
+    Rfcomm,
+    /// `BTPROTO_ISO`.
+    Iso,
+}
+
+impl Protocol {
+    /// The value of the metrics' label `proto`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::L2cap => "l2cap",
+            Self::Hci => "hci",
+            Self::Sco => "sco",
+            Self::Rfcomm => "rfcomm",
+            Self::Iso => "iso",
+        }
+    }
+}
+
+/// Which way a socket call moves data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// recvmsg and its kin.
+    Read,
+    /// sendmsg and its kin.
+    Write,
+}
+
+impl Direction {
+    /// The value of the metrics' label `direction`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// Calls with the same protocol, direction and result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallCount {
+    /// Protocol of the socket.
+    pub protocol: Protocol,
+    /// Direction of the call.
+    pub direction: Direction,
+    /// `ok`, or the name of the error, e.g. `EMSGSIZE`.
+    pub result: String,
+    /// How many.
+    pub calls: u64,
+    /// Sum of what they returned, bytes. 0 for errors.
+    pub bytes: u64,
+}
+
+/// Kernel: include/net/bluetooth/hci_sock.h struct `hci_dev_stats`, and buffer sizes beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCounters {
+    /// The N of hciN.
+    pub hci: u16,
+    /// ACL buffers that the kernel believes the controller has.
+    pub acl_packets: u16,
+    /// Size of each, bytes.
+    pub acl_mtu: u16,
+    /// Commands sent.
+    pub commands_sent: u32,
+    /// Events received.
+    pub events_received: u32,
+    /// ACL packets sent.
+    pub acl_sent: u32,
+    /// ACL packets received.
+    pub acl_received: u32,
+    /// SCO packets sent.
+    pub sco_sent: u32,
+    /// SCO packets received.
+    pub sco_received: u32,
+    /// Errors while sending.
+    pub errors_sent: u32,
+    /// Errors while receiving.
+    pub errors_received: u32,
+}
