@@ -1,3 +1,10 @@
-//! Boots guests, drives scenarios, compares metrics, reports.
+//! The harness's command line. `cargo xtask` builds it and becomes it.
 
-fn main() {}
+mod cli;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(cli::Arguments::parse())
+}

@@ -1,0 +1,149 @@
+//! Safe calls over owned descriptors of Bluetooth sockets.
+
+use super::sys;
+use libc::{c_int, c_void, socklen_t};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+/// Structs that may be handed to the kernel as bytes and filled by it: plain integers, `repr(C)`.
+///
+/// # Safety
+/// Any bit pattern must be a valid value.
+pub(super) unsafe trait Plain: Copy + Default {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::sockaddr_l2 {}
+// SAFETY: integers.
+unsafe impl Plain for sys::hci_dev_req {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::hci_dev_info {}
+
+/// socket(2), close-on-exec.
+pub(super) fn socket(kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: takes no memory.
+    let raw = unsafe { libc::socket(sys::AF_BLUETOOTH, kind | libc::SOCK_CLOEXEC, protocol) };
+    own(raw)
+}
+
+/// bind(2).
+pub(super) fn bind<T: Plain>(socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+    let (pointer, length) = as_sockaddr(address);
+    // SAFETY: `pointer` is good for `length` bytes while `address` is borrowed.
+    check(unsafe { libc::bind(socket.as_raw_fd(), pointer, length) })
+}
+
+/// connect(2).
+pub(super) fn connect<T: Plain>(socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+    let (pointer, length) = as_sockaddr(address);
+    // SAFETY: `pointer` is good for `length` bytes while `address` is borrowed.
+    check(unsafe { libc::connect(socket.as_raw_fd(), pointer, length) })
+}
+
+/// listen(2).
+pub(super) fn listen(socket: BorrowedFd<'_>, backlog: c_int) -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })
+}
+
+/// accept4(2), close-on-exec; the peer's address is not asked for.
+pub(super) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let none = std::ptr::null_mut();
+    // SAFETY: null pointers mean that no address is wanted.
+    let raw = unsafe {
+        libc::accept4(
+            socket.as_raw_fd(),
+            none,
+            std::ptr::null_mut(),
+            libc::SOCK_CLOEXEC,
+        )
+    };
+    own(raw)
+}
+
+/// send(2); the number of bytes taken.
+pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: c_int) -> io::Result<usize> {
+    let pointer = bytes.as_ptr().cast::<c_void>();
+    // SAFETY: `pointer` is good for `bytes.len()` bytes.
+    let sent = unsafe {
+        libc::send(
+            socket.as_raw_fd(),
+            pointer,
+            bytes.len(),
+            flags | libc::MSG_NOSIGNAL,
+        )
+    };
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// recv(2); the number of bytes put into `buffer`.
+pub(super) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: c_int) -> io::Result<usize> {
+    let pointer = buffer.as_mut_ptr().cast::<c_void>();
+    // SAFETY: `pointer` is good for `buffer.len()` bytes.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), pointer, buffer.len(), flags) };
+    usize::try_from(got).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// ioctl(2) whose argument is a number.
+pub(super) fn ioctl_number(
+    socket: BorrowedFd<'_>,
+    request: libc::c_ulong,
+    argument: libc::c_ulong,
+) -> io::Result<()> {
+    // SAFETY: these requests take a number, no memory.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), request, argument) })
+}
+
+/// ioctl(2) whose argument is a struct that the kernel may fill.
+pub(super) fn ioctl_struct<T: Plain>(
+    socket: BorrowedFd<'_>,
+    request: libc::c_ulong,
+    argument: &mut T,
+) -> io::Result<()> {
+    let pointer: *mut T = argument;
+    // SAFETY: the request reads or fills exactly this struct, for which every bit pattern is valid.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), request, pointer) })
+}
+
+/// SO_RCVTIMEO and SO_SNDTIMEO, so that no call waits for ever.
+pub(super) fn set_timeouts(socket: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
+    let timeout = libc::timeval {
+        tv_sec: seconds,
+        tv_usec: 0,
+    };
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        let pointer = (&raw const timeout).cast::<c_void>();
+        // SAFETY: `pointer` is good for one timeval.
+        check(unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                pointer,
+                length_of::<libc::timeval>(),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn as_sockaddr<T: Plain>(address: &T) -> (*const libc::sockaddr, socklen_t) {
+    let pointer: *const T = address;
+    (pointer.cast(), length_of::<T>())
+}
+
+fn length_of<T>() -> socklen_t {
+    socklen_t::try_from(size_of::<T>()).expect("socket structs are small")
+}
+
+fn own(raw: c_int) -> io::Result<OwnedFd> {
+    check(raw.min(0))?;
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

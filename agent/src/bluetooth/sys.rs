@@ -1,0 +1,78 @@
+//! Constants and structs of the kernel's Bluetooth sockets, under the kernel's names.
+//!
+//! Kernel: include/net/bluetooth/{bluetooth,hci_sock,l2cap}.h.
+
+use libc::{c_int, c_ulong};
+
+pub(super) const AF_BLUETOOTH: c_int = 31;
+
+pub(super) const BTPROTO_L2CAP: c_int = 0;
+pub(super) const BTPROTO_HCI: c_int = 1;
+
+pub(super) const HCIDEVUP: c_ulong = 0x4004_48c9;
+pub(super) const HCIGETDEVINFO: c_ulong = 0x8004_48d3;
+pub(super) const HCISETSCAN: c_ulong = 0x4004_48dd;
+
+pub(super) const SCAN_PAGE: u32 = 2;
+
+/// `struct sockaddr_l2`. PSM and CID are little-endian.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct sockaddr_l2 {
+    pub(super) l2_family: u16,
+    pub(super) l2_psm: u16,
+    pub(super) l2_bdaddr: [u8; 6],
+    pub(super) l2_cid: u16,
+    pub(super) l2_bdaddr_type: u8,
+}
+
+/// `struct hci_dev_req`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct hci_dev_req {
+    pub(super) dev_id: u16,
+    pub(super) dev_opt: u32,
+}
+
+/// `struct hci_dev_stats`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct hci_dev_stats {
+    pub(super) err_rx: u32,
+    pub(super) err_tx: u32,
+    pub(super) cmd_tx: u32,
+    pub(super) evt_rx: u32,
+    pub(super) acl_tx: u32,
+    pub(super) acl_rx: u32,
+    pub(super) sco_tx: u32,
+    pub(super) sco_rx: u32,
+    pub(super) byte_rx: u32,
+    pub(super) byte_tx: u32,
+}
+
+/// `struct hci_dev_info`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct hci_dev_info {
+    pub(super) dev_id: u16,
+    pub(super) name: [u8; 8],
+    pub(super) bdaddr: [u8; 6],
+    pub(super) flags: u32,
+    pub(super) type_: u8,
+    pub(super) features: [u8; 8],
+    pub(super) pkt_type: u32,
+    pub(super) link_policy: u32,
+    pub(super) link_mode: u32,
+    pub(super) acl_mtu: u16,
+    pub(super) acl_pkts: u16,
+    pub(super) sco_mtu: u16,
+    pub(super) sco_pkts: u16,
+    pub(super) stat: hci_dev_stats,
+}
+
+const _: () = {
+    assert!(size_of::<sockaddr_l2>() == 14);
+    assert!(size_of::<hci_dev_req>() == 8);
+    assert!(size_of::<hci_dev_stats>() == 40);
+    assert!(size_of::<hci_dev_info>() == 92);
+};

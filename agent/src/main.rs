@@ -1,0 +1,78 @@
+//! Runs in the guest: loads the probes, brings virtual controllers up, carries out a scenario
+//! through real sockets, and sends home what it saw. Stage 0 starts it, with the port on a file
+//! descriptor.
+
+mod bluetooth;
+mod calls;
+mod controllers;
+mod observe;
+mod port;
+mod steps;
+mod sys;
+mod transfer;
+
+use anyhow::Context as _;
+use clap::Parser;
+use evidence::{AgentRecord, PROTOCOL_VERSION, Scenario};
+use port::Port;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(about = "Carries out one scenario in a guest; not meant for people")]
+struct Arguments {
+    /// The scenario, JSON
+    #[arg(long)]
+    scenario: PathBuf,
+    /// Folder with the probe objects, `<family>.bpf.o`
+    #[arg(long)]
+    objects: PathBuf,
+    /// How to attach
+    #[arg(long, value_enum, default_value_t = observe::Attach::Auto)]
+    attach: observe::Attach,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let port = match sys::inherited_port() {
+        Ok(file) => Port::new(file),
+        Err(_) => return ExitCode::from(2),
+    };
+    match run(&arguments, &port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failed = AgentRecord::Failed {
+                step: port.last_phase(),
+                error: format!("{error:#}"),
+            };
+            // If the port is gone, stage 0 will see our exit code and nobody else.
+            let _ = port.send(&failed);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
+    port.send(&AgentRecord::Hello {
+        protocol: PROTOCOL_VERSION,
+    })?;
+    let scenario = read_scenario(&arguments.scenario)?;
+    port.phase("loading probes")?;
+    let probes = observe::load(&arguments.objects, arguments.attach)?;
+    observe::report_probes(&probes, port)?;
+    let controllers = controllers::Controllers::start(&scenario.controllers, port)?;
+    let calls = calls::CallLog::default();
+    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, port)?;
+    port.phase("settling")?;
+    observe::settle_and_report(&probes, &controllers, port)?;
+    port.send(&AgentRecord::Calls {
+        calls: calls.counts(),
+    })?;
+    port.send(&AgentRecord::Done)?;
+    Ok(())
+}
+
+fn read_scenario(path: &std::path::Path) -> anyhow::Result<Scenario> {
+    let json = std::fs::read(path).context("failed to read the scenario")?;
+    serde_json::from_slice(&json).context("failed to understand the scenario")
+}

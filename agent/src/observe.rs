@@ -1,0 +1,139 @@
+//! Loading the probes, waiting until everything has settled, and reporting what was seen.
+
+use crate::controllers::Controllers;
+use crate::port::Port;
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use controller::{Direction, Entry, PacketKind};
+use evidence::{AgentRecord, DeviceCounters};
+use metrics::Family;
+use probes::{Options, Preference, Probes};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How the probes attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attach {
+    /// The best way that the kernel offers.
+    Auto,
+    /// kprobes and kretprobes only.
+    Kprobe,
+}
+
+/// Loads all objects of the folder that are those of a family.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Probes> {
+    let path = |family: &Family| folder.join(probes::object_name(*family));
+    let objects: Vec<_> = probes::FAMILIES
+        .iter()
+        .map(|family| (*family, path(family)))
+        .filter(|(_, path)| path.exists())
+        .collect();
+    if objects.is_empty() {
+        bail!("no probe objects in {}", folder.display());
+    }
+    let attach = match attach {
+        Attach::Auto => Preference::Auto,
+        Attach::Kprobe => Preference::Kprobe,
+    };
+    Ok(probes::load(&objects, &Options { attach, btf: None }))
+}
+
+/// Reports what became of each program, and the series that are lost.
+///
+/// # Errors
+/// The port fails.
+pub(crate) fn report_probes(probes: &Probes, port: &Port) -> anyhow::Result<()> {
+    for report in probes.reports() {
+        port.send(&AgentRecord::Probe(report.clone()))?;
+    }
+    for lost in probes.lost() {
+        port.send(&AgentRecord::Lost(lost.clone()))?;
+    }
+    Ok(())
+}
+
+/// Waits until nothing moves any more, then reports ledgers, kernel counters and metrics, all of
+/// the same moment.
+///
+/// # Errors
+/// It does not settle, or the port fails.
+pub(crate) fn settle_and_report(
+    probes: &Probes,
+    controllers: &Controllers,
+    port: &Port,
+) -> anyhow::Result<()> {
+    settle(controllers)?;
+    let snapshot = probes.snapshot().context("failed to read the metrics")?;
+    for (hci, entries) in controllers.ledgers() {
+        for entries in entries.chunks(ENTRIES_PER_RECORD) {
+            port.send(&AgentRecord::Ledger {
+                hci,
+                entries: entries.to_vec(),
+            })?;
+        }
+    }
+    for counters in controllers.counters()? {
+        port.send(&AgentRecord::Device(counters))?;
+    }
+    port.send(&AgentRecord::Observed { snapshot })?;
+    Ok(())
+}
+
+/// A ledger entry is about 200 bytes of JSON; a frame holds 4 MiB.
+const ENTRIES_PER_RECORD: usize = 4096;
+/// How long traffic may take to settle.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
+const SETTLE_PAUSE: Duration = Duration::from_millis(5);
+/// So many looks in a row must show the same.
+const SETTLE_LOOKS: u32 = 4;
+
+/// Has the controllers give all buffers back, and waits until the kernel has counted every packet
+/// that crossed and nothing new has crossed for some looks.
+fn settle(controllers: &Controllers) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SETTLE_PATIENCE;
+    let mut crossed_before = usize::MAX;
+    let mut looks = 0;
+    loop {
+        controllers.flush_acks();
+        let ledgers = controllers.ledgers();
+        let crossed = ledgers.iter().map(|(_, entries)| entries.len()).sum();
+        let counters = controllers.counters()?;
+        let behind = ledgers
+            .iter()
+            .zip(&counters)
+            .any(|((_, entries), c)| is_behind(c, entries));
+        looks = if !behind && crossed == crossed_before {
+            looks + 1
+        } else {
+            0
+        };
+        if looks == SETTLE_LOOKS {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            // The harness compares counters and ledgers: what is behind will be seen there.
+            return Ok(());
+        }
+        crossed_before = crossed;
+        sleep(SETTLE_PAUSE);
+    }
+}
+
+/// Has the kernel counted less than crossed the boundary?
+fn is_behind(counters: &DeviceCounters, entries: &[Entry]) -> bool {
+    let count = |direction, kind| {
+        let is = |entry: &&Entry| entry.direction == direction && entry.kind == Some(kind);
+        u32::try_from(entries.iter().filter(is).count()).unwrap_or(u32::MAX)
+    };
+    let (sent, received) = (Direction::HostToController, Direction::ControllerToHost);
+    counters.acl_sent < count(sent, PacketKind::Acl)
+        || counters.acl_received < count(received, PacketKind::Acl)
+        || counters.sco_sent < count(sent, PacketKind::Sco)
+        || counters.sco_received < count(received, PacketKind::Sco)
+        || counters.commands_sent < count(sent, PacketKind::Command)
+        || counters.events_received < count(received, PacketKind::Event)
+}

@@ -1,0 +1,141 @@
+//! One case: one scenario on one kernel, in a machine of its own.
+
+use crate::drive::{Guest, Image, Payload, Timings, Watch};
+use crate::evidence::{Ending, Evidence};
+use crate::expect::{cross_check, expect};
+use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
+use crate::vm::{Accel, Vm, VmSpec};
+use evidence::{ExitStatus, Scenario};
+use kernels::KernelId;
+use metrics::{Family, Series, Snapshot, State, diff};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Memory of a guest, MiB.
+const MEMORY_MIB: u32 = 512;
+/// How long QEMU may take to end by itself after its port closed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What one case came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaseResult {
+    /// The kernel's name in kernels.toml.
+    pub kernel: KernelId,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The judgement.
+    pub outcome: Outcome,
+    /// How long each part took.
+    pub timings: Timings,
+    /// What the values should have been.
+    pub expected: Snapshot,
+    /// Everything that came home.
+    pub evidence: Evidence,
+}
+
+/// Runs one case. Leaves no process behind, whatever happens.
+#[must_use]
+pub fn run(
+    kernel: &KernelId,
+    image: &Image,
+    accel: Accel,
+    payload: &Payload,
+    scenario: &Scenario,
+    watch: Watch<'_>,
+) -> CaseResult {
+    let spec = VmSpec {
+        accel,
+        memory_mib: MEMORY_MIB,
+        kernel: image.kernel.clone(),
+        initramfs: image.initramfs.clone(),
+    };
+    let mut result = CaseResult {
+        kernel: kernel.clone(),
+        scenario: scenario.name.clone(),
+        outcome: Outcome::Cancelled,
+        timings: Timings::default(),
+        expected: Snapshot::new(),
+        evidence: Evidence::default(),
+    };
+    let mut guest = match Vm::start(&spec) {
+        Ok(vm) => Guest::new(vm, watch),
+        Err(error) => {
+            result.outcome = Outcome::NotRun { error: format!("cannot start QEMU: {error}") };
+            return result;
+        }
+    };
+    let ending = converse(&mut guest, payload, scenario);
+    let patience = match ending {
+        Ending::Closed(_) | Ending::Unreachable(_) => LAST_WORDS,
+        _ => Duration::ZERO,
+    };
+    let qemu = guest.finish(patience).map(|status| QemuEnd(format!("QEMU ended: {status}")));
+    result.timings = guest.timings;
+    result.evidence = guest.evidence;
+    result.expected = expect(scenario, &result.evidence);
+    result.outcome = judge(&ending, &result.evidence, &result.expected, qemu);
+    result
+}
+
+/// The whole conversation with a guest.
+fn converse(guest: &mut Guest<'_>, payload: &Payload, scenario: &Scenario) -> Ending {
+    let mut talk = || {
+        guest.boot()?;
+        guest.load_modules("bluetooth")?;
+        guest.push(payload, scenario)?;
+        guest.run(payload)
+    };
+    match talk() {
+        Ok(()) => Ending::Complete,
+        Err(ending) => ending,
+    }
+}
+
+fn judge(
+    ending: &Ending,
+    evidence: &Evidence,
+    expected: &Snapshot,
+    qemu: Option<QemuEnd>,
+) -> Outcome {
+    let complete = matches!(ending, Ending::Complete);
+    let regular = evidence.done && evidence.exited == Some(ExitStatus::Code(0));
+    if !complete || !regular {
+        return judge_ending(ending, evidence, qemu);
+    }
+    let mut differences = compare(evidence, expected);
+    differences.extend(cross_check(evidence));
+    if differences.is_empty() { Outcome::Passed } else { Outcome::Differs { differences } }
+}
+
+/// Expected against observed, for the families whose programs are all attached; a program that is
+/// not is a difference of its own.
+fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
+    let Some(observed) = &evidence.observed else {
+        return vec![deviation("snapshot", "", "one", "none")];
+    };
+    let families = [Family::Socket, Family::Credits];
+    let measured = |series: &Series| !evidence.lost.iter().any(|lost| lost.covers(series));
+    let expected = expected.restrict(&families).filter(|series, _| measured(series));
+    let differences = diff(&expected, &observed.restrict(&families));
+    let mut deviations: Vec<Deviation> = differences.into_iter().map(Deviation::from).collect();
+    let lost = evidence.probes.iter().filter(|probe| probe.state == State::Failed);
+    deviations.extend(lost.map(|probe| {
+        let labels = format!("{{family=\"{}\",prog=\"{}\"}}", probe.family, probe.prog);
+        let reason = probe.reason.as_deref().unwrap_or("no reason given");
+        deviation("probe", &labels, "attached", reason)
+    }));
+    let problems = observed.problems();
+    deviations.extend(problems.iter().map(|problem| {
+        deviation("catalogue", "", "only what it holds", &problem.to_string())
+    }));
+    deviations
+}
+
+fn deviation(metric: &str, labels: &str, expected: &str, observed: &str) -> Deviation {
+    Deviation {
+        metric: metric.to_owned(),
+        labels: labels.to_owned(),
+        expected: expected.to_owned(),
+        observed: observed.to_owned(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Commands, options, exit codes.
+
+mod test_kernels;
+mod update_kernels;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code: something that is needed is missing.
+const COULD_NOT_RUN: u8 = 4;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  every value is as expected
+    1  a metric differs, or a scenario could not be carried out
+    2  wrong usage
+    3  a guest did not live to the end (panic, hang, agent-died, qemu-died, corrupt-record)
+    4  something that is needed is missing (a package, a tool, the network)
+  130  stopped by Ctrl-C";
+
+/// The harness. People call it through `cargo xtask`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot kernels, run scenarios in them, and compare every metric with its exact value
+    #[command(after_help = EXIT_CODES)]
+    TestKernels(test_kernels::Options),
+    /// Refresh kernels.lock from the archive's signed index
+    UpdateKernels(update_kernels::Options),
+}
+
+/// Where kernels come from.
+#[derive(Debug, Clone, Args)]
+struct ArchiveOptions {
+    /// Folder for packages, kernels and images [default: bluetooth-metrics in the user's cache folder]
+    #[arg(long, value_name = "FOLDER", env = "BT_CACHE")]
+    cache: Option<PathBuf>,
+    /// Base URL of a Debian mirror, in place of the one that apt uses
+    #[arg(long, value_name = "URL", env = "BT_MIRROR")]
+    mirror: Option<String>,
+}
+
+pub(crate) fn main(arguments: Arguments) -> ExitCode {
+    let filter = EnvFilter::try_from_env("BT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match arguments.command {
+        Command::TestKernels(options) => test_kernels::run(&options),
+        Command::UpdateKernels(options) => update_kernels::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&format!("error: {error:#}"));
+        ExitCode::from(COULD_NOT_RUN)
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "errors of a command-line tool go to stderr")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+#[expect(clippy::print_stdout, reason = "results of a command-line tool go to stdout")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// The repository: kernels.toml and kernels.lock are there.
+fn repository() -> &'static Path {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest)
+}
+
+/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the process at once; guests die with it.
+///
+/// # Errors
+/// Signal handlers cannot be installed.
+fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the second signal finds the flag set, the first sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+fn is_set(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed)
+}

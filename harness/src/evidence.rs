@@ -1,0 +1,126 @@
+//! Everything that one run of one scenario brought home.
+
+use crate::vm::{GuestRecord, PortError};
+use controller::Entry;
+use evidence::{
+    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION,
+    Stage0Record,
+};
+use metrics::{Lost, ProbeReport, Snapshot};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The records of one guest, sorted into their kinds. Nothing here is judged yet.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `uname -r` of the guest.
+    pub release: Option<String>,
+    /// What became of each module that was tried.
+    pub modules: Vec<(String, ModuleOutcome)>,
+    /// What became of each eBPF program.
+    pub probes: Vec<ProbeReport>,
+    /// Series that no attached program measures.
+    pub lost: Vec<Lost>,
+    /// What the socket calls returned.
+    pub calls: Vec<CallCount>,
+    /// The controllers' ledgers, by hci index.
+    pub ledgers: BTreeMap<u16, Vec<Entry>>,
+    /// The kernel's own counters, by hci index.
+    pub devices: BTreeMap<u16, DeviceCounters>,
+    /// What the probes counted.
+    pub observed: Option<Snapshot>,
+    /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
+    pub kmsg: Vec<(u8, u64, String)>,
+    /// The step that could not be carried out, and why.
+    pub failed: Option<(String, String)>,
+    /// Orders that stage 0 refused, and why.
+    pub refused: Vec<(String, String)>,
+    /// The agent said that everything was carried out and reported.
+    pub done: bool,
+    /// How the agent ended.
+    pub exited: Option<ExitStatus>,
+    /// What the guest was at when it was last heard of.
+    pub phase: String,
+    /// Last lines of the serial console and of QEMU.
+    pub console: Vec<String>,
+}
+
+/// How the conversation with a guest ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The guest reported its agent's end.
+    Complete,
+    /// Nothing more came.
+    Silence,
+    /// The user stopped it.
+    Cancelled,
+    /// The port closed while more was due.
+    Closed(Result<(), PortError>),
+    /// An order could not be sent: the other end is gone.
+    Unreachable(std::io::Error),
+    /// Stage 0 or the agent speak another version of the protocol.
+    Protocol {
+        /// Theirs.
+        theirs: u32,
+    },
+}
+
+impl Evidence {
+    /// Files one record where it belongs.
+    ///
+    /// # Errors
+    /// The sender speaks another version of the protocol.
+    pub fn file(&mut self, record: GuestRecord) -> Result<(), Ending> {
+        match record {
+            GuestRecord::Stage0(record) => self.file_stage0(record),
+            GuestRecord::Agent(record) => self.file_agent(record),
+        }
+    }
+
+    fn file_stage0(&mut self, record: Stage0Record) -> Result<(), Ending> {
+        match record {
+            Stage0Record::Hello { protocol, release, boottime_ns: _ } => {
+                self.release = Some(release);
+                return check_protocol(protocol);
+            }
+            Stage0Record::Module { name, outcome } => {
+                self.phase = format!("loading module {name}");
+                self.modules.push((name, outcome));
+            }
+            Stage0Record::ModulesLoaded { set, .. } => self.phase = format!("{set} modules loaded"),
+            Stage0Record::Stored { path } => self.phase = format!("stored {path}"),
+            Stage0Record::Started { .. } => "agent starting".clone_into(&mut self.phase),
+            Stage0Record::Kmsg { level, time_us, text } => self.kmsg.push((level, time_us, text)),
+            Stage0Record::Exited { status } => self.exited = Some(status),
+            Stage0Record::Refused { order, error } => self.refused.push((order, error)),
+        }
+        Ok(())
+    }
+
+    fn file_agent(&mut self, record: AgentRecord) -> Result<(), Ending> {
+        match record {
+            AgentRecord::Hello { protocol } => {
+                "agent running".clone_into(&mut self.phase);
+                return check_protocol(protocol);
+            }
+            AgentRecord::Progress { phase } => self.phase = phase,
+            AgentRecord::Probe(probe) => self.probes.push(probe),
+            AgentRecord::Lost(lost) => self.lost.push(lost),
+            AgentRecord::Calls { calls } => self.calls = calls,
+            AgentRecord::Ledger { hci, entries } => {
+                self.ledgers.entry(hci).or_default().extend(entries);
+            }
+            AgentRecord::Device(counters) => {
+                self.devices.insert(counters.hci, counters);
+            }
+            AgentRecord::Observed { snapshot } => self.observed = Some(snapshot),
+            AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
+            AgentRecord::Done => self.done = true,
+        }
+        Ok(())
+    }
+}
+
+fn check_protocol(theirs: u32) -> Result<(), Ending> {
+    if theirs == PROTOCOL_VERSION { Ok(()) } else { Err(Ending::Protocol { theirs }) }
+}

@@ -1,0 +1,139 @@
+//! A bootable image for a kernel of kernels.toml, made once and kept.
+
+use crate::drive::Image;
+use crate::progress::{Progress, Task};
+use anyhow::Context as _;
+use kernels::modules::ModuleSet;
+use kernels::{Keep, KernelId, Manifest};
+use std::path::{Path, PathBuf};
+use vm_images::{Cache, Context, Event, Mirrors, ensure_kernel, initramfs};
+
+/// The modules that an image carries. Stage 0 loads the first set by itself, the others on order.
+const SETS: [ModuleSet; 3] = [ModuleSet::Bare, ModuleSet::Bluetooth, ModuleSet::Usb];
+
+/// Where images come from.
+#[derive(Debug)]
+pub struct Images {
+    cache: Cache,
+    mirrors: Mirrors,
+    manifest: Manifest,
+    lock_file: PathBuf,
+}
+
+impl Images {
+    /// Opens the cache.
+    ///
+    /// # Errors
+    /// The cache or kernels.toml cannot be used.
+    pub fn open(
+        cache: Option<&Path>,
+        mirror: Option<&str>,
+        repository: &Path,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            cache: Cache::open(cache)?,
+            mirrors: Mirrors::new(mirror),
+            manifest: Manifest::load(&repository.join("kernels.toml"))?,
+            lock_file: repository.join("kernels.lock"),
+        })
+    }
+
+    /// The cache's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.cache.root()
+    }
+
+    /// The kernels that there are.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The image of one kernel: fetched, checked and unpacked if it is not in the cache.
+    ///
+    /// # Errors
+    /// The kernel cannot be had, or lacks what a guest needs.
+    pub fn provide(
+        &self,
+        kernel: &KernelId,
+        stage0: &[u8],
+        locked: bool,
+        progress: &Progress,
+    ) -> anyhow::Result<Image> {
+        let shown = Shown { task: progress.task(&kernel.to_string()), progress };
+        let context = Context { cache: &self.cache, mirrors: &self.mirrors, progress: &shown };
+        let names: Vec<&str> = SETS.iter().flat_map(|set| set.names()).collect();
+        let ready = ensure_kernel(
+            &context,
+            &self.manifest,
+            &self.lock_file,
+            kernel,
+            locked,
+            Keep::Closure(&names),
+        )?;
+        if let Some(replaced) = &ready.replaced {
+            progress.line(&format!(
+                "warning: {kernel}: version {} has left the archive; took {} and updated kernels.lock",
+                replaced.old.version, replaced.new.version
+            ));
+        }
+        let boot = if ready.tree.has_pvh_entry().context("failed to look at the kernel")? {
+            ready.tree.vmlinux()
+        } else {
+            ready.tree.vmlinuz()
+        };
+        let initramfs = initramfs(&self.cache, &ready.tree, stage0, &SETS)?;
+        Ok(Image { kernel: boot, initramfs })
+    }
+
+    /// Refreshes kernels.lock from the archive's index.
+    ///
+    /// # Errors
+    /// There is no mirror, or the lock cannot be read.
+    pub fn update(&self, progress: &Progress) -> anyhow::Result<vm_images::Update> {
+        let shown = Shown { task: progress.task("index"), progress };
+        let context = Context { cache: &self.cache, mirrors: &self.mirrors, progress: &shown };
+        let old = kernels::Lock::load(&self.lock_file)?;
+        Ok(vm_images::update_lock(&context, &self.manifest, &old)?)
+    }
+
+    /// Where the lock is.
+    #[must_use]
+    pub fn lock_file(&self) -> &Path {
+        &self.lock_file
+    }
+}
+
+/// Shows what goes on while a kernel is provided.
+struct Shown<'a> {
+    task: Task,
+    progress: &'a Progress,
+}
+
+impl vm_images::Progress for Shown<'_> {
+    fn report(&self, event: Event<'_>) {
+        const MIB: f64 = 1_048_576.0;
+        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let mib = |bytes: u64| bytes as f64 / MIB;
+        match event {
+            Event::Downloading { name, done_bytes, total_bytes } => {
+                let total = total_bytes.map_or_else(String::new, |b| format!(" of {:.1}", mib(b)));
+                self.task.at(&format!("fetching {name}: {:.1}{total} MiB", mib(done_bytes)));
+            }
+            Event::Downloaded { name, bytes, took } => self.progress.line(&format!(
+                "  fetched  {name} ({:.1} MiB in {:.1} s)",
+                mib(bytes),
+                took.as_secs_f64()
+            )),
+            Event::Unpacking { release } => self.task.at(&format!("unpacking {release}")),
+            Event::Unpacked { release, took } => {
+                self.progress.line(&format!(" unpacked  {release} in {:.1} s", took.as_secs_f64()));
+            }
+            Event::Waiting { name } => {
+                self.task.at(&format!("waiting for another process that makes {name}"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Boots guests, drives scenarios, compares metrics, reports.
+//!
+//! The harness never links libbpf: it meets the probes in the guest's evidence alone.
+
+pub mod accel;
+pub mod case;
+pub mod drive;
+pub mod evidence;
+pub mod expect;
+pub mod images;
+pub mod matrix;
+pub mod outcome;
+pub mod payload;
+pub mod progress;
+pub mod report;
+pub mod scenarios;
+mod sys;
+pub mod vm;

@@ -1,0 +1,73 @@
+//! The payload as `cargo xtask payload` built it.
+
+use crate::drive::Payload;
+use anyhow::{Context as _, ensure};
+use metrics::Family;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Names the folder with `stage0`, `agent` and `objects/*.bpf.o`. xtask sets it.
+pub const VARIABLE: &str = "BT_PAYLOAD";
+
+/// Everything that was built for guests.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// PID 1 of the guest.
+    pub stage0: Vec<u8>,
+    /// What is pushed. Its objects are the real ones, in order of their names.
+    pub payload: Payload,
+    folder: PathBuf,
+}
+
+impl Built {
+    /// Reads the folder that [`VARIABLE`] names.
+    ///
+    /// # Errors
+    /// The variable is not set, or something is missing in the folder.
+    pub fn load() -> anyhow::Result<Self> {
+        let folder = env::var_os(VARIABLE).map(PathBuf::from).with_context(|| {
+            format!("{VARIABLE} is not set; run this through `cargo xtask test-kernels` or `cargo xtask test`")
+        })?;
+        let payload = Payload {
+            agent: read(&folder.join("agent"))?,
+            objects: objects(&folder.join("objects"))?,
+            agent_arguments: Vec::new(),
+        };
+        Ok(Self { stage0: read(&folder.join("stage0"))?, payload, folder })
+    }
+
+    /// The same payload with one object in place of another: for showing that a wrong probe is
+    /// noticed.
+    ///
+    /// # Errors
+    /// The other object is not in the folder.
+    pub fn with_object(&self, name: &str, instead: &str) -> anyhow::Result<Payload> {
+        let bytes = read(&self.folder.join("objects").join(instead))?;
+        let mut payload = self.payload.clone();
+        let place = payload.objects.iter_mut().find(|(known, _)| known == name);
+        place.with_context(|| format!("the payload has no object {name}"))?.1 = bytes;
+        Ok(payload)
+    }
+}
+
+/// One object per family. What else is there counts wrong on purpose, for tests.
+fn objects(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut objects = Vec::new();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let family = name.strip_suffix(".bpf.o");
+        if Family::ALL.iter().any(|known| family == Some(known.as_str())) {
+            objects.push((name.to_owned(), read(&path)?));
+        }
+    }
+    ensure!(!objects.is_empty(), "no .bpf.o in {}", folder.display());
+    objects.sort();
+    Ok(objects)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("failed to read {}", path.display()))
+}

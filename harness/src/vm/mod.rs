@@ -1,0 +1,238 @@
+//! One virtual machine: starting QEMU, listening to it, ending it.
+
+mod console;
+mod qemu;
+
+pub use console::Console;
+pub use qemu::{Accel, QEMU, VmSpec};
+
+use crate::sys;
+use evidence::{
+    AgentRecord, Frame, FrameError, FrameKind, FrameReader, FrameWriter, Order, Sender,
+    Stage0Record,
+};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a guest says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GuestRecord {
+    /// Stage 0 speaks.
+    Stage0(Stage0Record),
+    /// The agent speaks.
+    Agent(AgentRecord),
+}
+
+/// Something that came out of the machine.
+#[derive(Debug)]
+pub enum VmEvent {
+    /// A record on the port.
+    Record(Box<GuestRecord>),
+    /// The port closed, cleanly or not: nothing more will come.
+    Closed(Result<(), PortError>),
+}
+
+/// Why a port is of no more use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// The framing broke.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame holds no record that we know.
+    #[error("a record of {sender:?} cannot be understood: {text}")]
+    Record {
+        /// Who wrote it.
+        sender: Sender,
+        /// Its first characters.
+        text: String,
+        /// Where it went wrong.
+        source: serde_json::Error,
+    },
+    /// The guest sent what only the outer machine sends.
+    #[error("the guest sent a {0:?} frame")]
+    Unexpected(FrameKind),
+}
+
+/// Why a wait ended without an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Nothing came for as long as was asked.
+    Patience,
+    /// The user wants to stop.
+    Cancelled,
+}
+
+/// A running QEMU. Dropping it kills it and waits for its end.
+#[derive(Debug)]
+pub struct Vm {
+    qemu: Child,
+    orders: FrameWriter<UnixStream>,
+    port: UnixStream,
+    console: Console,
+    events: Receiver<VmEvent>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+/// How often a wait looks whether the user wants to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// Bytes of a file in one frame.
+const CHUNK_BYTES: usize = 1 << 20;
+
+impl Vm {
+    /// Starts QEMU. It dies with the calling thread.
+    ///
+    /// # Errors
+    /// QEMU is not installed or cannot be started.
+    pub fn start(spec: &VmSpec) -> io::Result<Self> {
+        let (port, port_child) = sys::pair_for_child()?;
+        let (console, console_child) = sys::pair_for_child()?;
+        let fds = [port_child, console_child];
+        let mut command = spec.command(fds[0].as_raw_fd(), fds[1].as_raw_fd());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        sys::tie_to_this_thread(&mut command, &fds);
+        tracing::debug!(?command, "starting QEMU");
+        let mut qemu = command.spawn()?;
+        drop(fds);
+        let (sender, events) = mpsc::channel();
+        let log = Console::default();
+        let mut readers = vec![log.follow("guest", console)];
+        if let Some(stderr) = qemu.stderr.take() {
+            readers.push(log.follow("qemu", stderr));
+        }
+        let reading = port.try_clone()?;
+        readers.push(thread::spawn(move || {
+            read_port(reading, |event| sender.send(event).is_ok());
+        }));
+        let orders = FrameWriter::new(port.try_clone()?, Sender::Harness);
+        Ok(Self { qemu, orders, port, console: log, events, readers })
+    }
+
+    /// Sends one order.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn order(&mut self, order: &Order) -> io::Result<()> {
+        self.orders.write(FrameKind::Record, &serde_json::to_vec(order)?)
+    }
+
+    /// Pushes a file into the guest.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn store(&mut self, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+        let length = u64::try_from(bytes.len()).expect("a file in memory fits 64 bits");
+        self.order(&Order::Store { path: path.to_owned(), mode, bytes: length })?;
+        bytes.chunks(CHUNK_BYTES).try_for_each(|chunk| self.orders.write(FrameKind::Chunk, chunk))
+    }
+
+    /// The next event; waits at most `patience`, counted from the last sign of life: an event or
+    /// console output.
+    ///
+    /// # Errors
+    /// Nothing came, or `cancelled` says to stop.
+    pub fn next(
+        &mut self,
+        patience: Duration,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<VmEvent, Silence> {
+        let start = Instant::now();
+        loop {
+            match self.events.recv_timeout(CANCEL_POLL) {
+                Ok(event) => return Ok(event),
+                Err(RecvTimeoutError::Disconnected) => return Ok(VmEvent::Closed(Ok(()))),
+                Err(RecvTimeoutError::Timeout) if cancelled() => return Err(Silence::Cancelled),
+                Err(RecvTimeoutError::Timeout) => {
+                    let quiet_since = self.console.last_output().max(Some(start));
+                    if quiet_since.is_none_or(|since| since.elapsed() > patience) {
+                        return Err(Silence::Patience);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that the console and QEMU itself printed so far.
+    #[must_use]
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// QEMU's process id.
+    #[must_use]
+    pub fn qemu_pid(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// Waits for QEMU to end by itself, kills it after `patience`, and collects what it printed.
+    /// `None` if it had to be killed.
+    pub fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            status = self.qemu.try_wait().ok().flatten();
+            if status.is_none() {
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        self.kill();
+        status
+    }
+
+    fn kill(&mut self) {
+        // Both fail only if QEMU has been waited for already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        let _ = self.port.shutdown(std::net::Shutdown::Both);
+        for reader in self.readers.drain(..) {
+            // A reader that panicked has nothing more to say.
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn read_port(port: UnixStream, mut tell: impl FnMut(VmEvent) -> bool) {
+    let mut frames = FrameReader::new(io::BufReader::with_capacity(1 << 16, port).take(u64::MAX));
+    loop {
+        let event = match frames.read().map_err(PortError::from) {
+            Ok(None) => VmEvent::Closed(Ok(())),
+            Ok(Some(frame)) => match decode(&frame) {
+                Ok(record) => VmEvent::Record(Box::new(record)),
+                Err(error) => VmEvent::Closed(Err(error)),
+            },
+            Err(error) => VmEvent::Closed(Err(error)),
+        };
+        let last = matches!(event, VmEvent::Closed(_));
+        if !tell(event) || last {
+            return;
+        }
+    }
+}
+
+/// A guest's frame as a record.
+fn decode(frame: &Frame) -> Result<GuestRecord, PortError> {
+    if frame.kind != FrameKind::Record || frame.sender == Sender::Harness {
+        return Err(PortError::Unexpected(frame.kind));
+    }
+    let decoded = if frame.sender == Sender::Stage0 {
+        serde_json::from_slice(&frame.payload).map(GuestRecord::Stage0)
+    } else {
+        serde_json::from_slice(&frame.payload).map(GuestRecord::Agent)
+    };
+    decoded.map_err(|source| PortError::Record {
+        sender: frame.sender,
+        text: String::from_utf8_lossy(&frame.payload).chars().take(200).collect(),
+        source,
+    })
+}

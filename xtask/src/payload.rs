@@ -1,0 +1,99 @@
+//! Building what goes into a guest: static stage 0, static agent, probe objects.
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use xshell::{Shell, cmd};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds everything and puts it into one folder: `stage0`, `agent`, `objects/*.bpf.o`.
+///
+/// # Errors
+/// A build fails, or its products cannot be copied.
+pub(crate) fn build(shell: &Shell) -> anyhow::Result<PathBuf> {
+    // One package a build: in one, stage 0 would be given the features that the agent asks for.
+    let stage0 = build_package(shell, "stage0")?;
+    let agent = build_package(shell, "agent")?;
+    let folder = target_folder(shell)?.join("payload");
+    let objects = folder.join("objects");
+    shell.remove_path(&objects)?;
+    shell.create_dir(&objects)?;
+    shell.copy_file(executable(&stage0, "stage0")?, folder.join("stage0"))?;
+    shell.copy_file(executable(&agent, "agent")?, folder.join("agent"))?;
+    let mut count = 0;
+    for file in shell.read_dir(out_dir(&agent, "probes")?)? {
+        if file.to_string_lossy().ends_with(".bpf.o") {
+            shell.copy_file(&file, &objects)?;
+            count += 1;
+        }
+    }
+    ensure!(count > 0, "the build of probes made no object");
+    Ok(folder)
+}
+
+/// Cargo's messages about one static build.
+fn build_package(shell: &Shell, package: &str) -> anyhow::Result<Vec<Value>> {
+    let messages = cmd!(
+        shell,
+        "cargo build --package {package} --profile guest --target {TARGET}
+         --message-format json-render-diagnostics"
+    )
+    .env("RUSTFLAGS", "-C target-feature=+crt-static")
+    .quiet()
+    .read()
+    .with_context(|| format!("failed to build {package}"))?;
+    messages
+        .lines()
+        .map(|line| serde_json::from_str(line).context("cargo printed a line that is no message"))
+        .collect()
+}
+
+/// The path of a binary that cargo says it made.
+fn executable(messages: &[Value], name: &str) -> anyhow::Result<PathBuf> {
+    messages
+        .iter()
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str())
+        .map(PathBuf::from)
+        .with_context(|| format!("cargo named no executable {name}"))
+}
+
+/// Where the build script of a package of this workspace put its products.
+fn out_dir(messages: &[Value], package: &str) -> anyhow::Result<PathBuf> {
+    let of_package = |id: &str| id.contains(&format!("/{package}#"));
+    messages
+        .iter()
+        .filter(|message| message["reason"] == "build-script-executed")
+        .filter(|message| message["package_id"].as_str().is_some_and(of_package))
+        .find_map(|message| message["out_dir"].as_str())
+        .map(PathBuf::from)
+        .with_context(|| format!("cargo named no build script of {package}"))
+}
+
+/// Cargo's target folder, wherever the user has put it.
+pub(crate) fn target_folder(shell: &Shell) -> anyhow::Result<PathBuf> {
+    let metadata = cmd!(shell, "cargo metadata --format-version 1 --no-deps").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let folder = metadata["target_directory"].as_str().context("cargo named no target folder")?;
+    Ok(Path::new(folder).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Check that products are found in cargo's messages by name, not by position.
+    #[test]
+    fn products_are_found_in_messages() {
+        let messages = [
+            json!({"reason": "build-script-executed", "package_id": "registry+x#libbpf-sys@1", "out_dir": "/a"}),
+            json!({"reason": "build-script-executed", "package_id": "path+file:///r/probes#0.1.0", "out_dir": "/b"}),
+            json!({"reason": "compiler-artifact", "target": {"name": "agent"}, "executable": "/t/agent"}),
+        ];
+        assert_eq!(out_dir(&messages, "probes").unwrap(), Path::new("/b"));
+        assert_eq!(executable(&messages, "agent").unwrap(), Path::new("/t/agent"));
+        assert!(out_dir(&messages, "metrics").is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! All tests of the repository.
+
+use crate::{harness, payload};
+use std::ffi::OsString;
+use xshell::{Shell, cmd};
+
+/// Formatting, lints, then every test, those in virtual machines included.
+///
+/// # Errors
+/// Any of them fails.
+pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
+    let arguments = arguments.iter().filter(|argument| *argument != "--no-install");
+    step("formatting");
+    cmd!(shell, "cargo fmt --all --check").quiet().run()?;
+    step("lints");
+    cmd!(shell, "cargo clippy --workspace --all-targets --quiet -- -D warnings").quiet().run()?;
+    step("payload");
+    let payload = payload::build(shell)?;
+    step("tests");
+    cmd!(shell, "cargo test --workspace {arguments...}")
+        .env(harness::PAYLOAD_VARIABLE, payload)
+        .quiet()
+        .run()?;
+    Ok(())
+}
+
+fn step(name: &str) {
+    eprintln!("=== {name}");
+}
