@@ -35,13 +35,23 @@ pub fn choose(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Choice {
     if let Some(accel) = wanted {
-        return Choice { accel, reason: "as asked".to_owned() };
+        return Choice {
+            accel,
+            reason: "as asked".to_owned(),
+        };
     }
-    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+    if let Err(error) = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
         return tcg(&format!("/dev/kvm cannot be opened: {error}"));
     }
     let file = cache.join(format!("accel-{}.json", machine_key()));
-    if let Some(found) = fs::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
+    if let Some(found) = fs::read(&file)
+        .ok()
+        .and_then(|json| serde_json::from_slice(&json).ok())
+    {
         return found;
     }
     let choice = try_kvm(canary, cancelled);
@@ -52,7 +62,10 @@ pub fn choose(
 }
 
 fn tcg(reason: &str) -> Choice {
-    Choice { accel: Accel::Tcg, reason: reason.to_owned() }
+    Choice {
+        accel: Accel::Tcg,
+        reason: reason.to_owned(),
+    }
 }
 
 /// What the finding depends on: this boot of this machine, and this QEMU.
@@ -60,8 +73,15 @@ fn machine_key() -> String {
     let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let version = Command::new(QEMU).arg("--version").output();
     let version = version.map(|output| output.stdout).unwrap_or_default();
-    let digest = Sha256::new().chain_update(boot).chain_update(version).finalize();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::new()
+        .chain_update(boot)
+        .chain_update(version)
+        .finalize();
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn try_kvm(canary: &Image, cancelled: &(dyn Fn() -> bool + Sync)) -> Choice {
@@ -71,18 +91,31 @@ fn try_kvm(canary: &Image, cancelled: &(dyn Fn() -> bool + Sync)) -> Choice {
         kernel: canary.kernel.clone(),
         initramfs: canary.initramfs.clone(),
     };
-    let watch = Watch { patience: CANARY_PATIENCE, cancelled, progress: &|_| {} };
+    let watch = Watch {
+        patience: CANARY_PATIENCE,
+        cancelled,
+        progress: &|_| {},
+    };
     let vm = match Vm::start(&spec) {
         Ok(vm) => vm,
         Err(error) => return tcg(&format!("QEMU did not start under KVM: {error}")),
     };
     let mut guest = Guest::new(vm, watch);
     match guest.boot() {
-        Ok(()) => Choice { accel: Accel::Kvm, reason: "a guest came up under it".to_owned() },
+        Ok(()) => Choice {
+            accel: Accel::Kvm,
+            reason: "a guest came up under it".to_owned(),
+        },
         Err(_) => {
             guest.finish(Duration::ZERO);
-            let said = guest.evidence.console.last().map_or("nothing", String::as_str);
-            tcg(&format!("/dev/kvm opens, but no guest comes up under it (last said: {said})"))
+            let said = guest
+                .evidence
+                .console
+                .last()
+                .map_or("nothing", String::as_str);
+            tcg(&format!(
+                "/dev/kvm opens, but no guest comes up under it (last said: {said})"
+            ))
         }
     }
 }

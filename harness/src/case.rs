@@ -60,7 +60,9 @@ pub fn run(
     let mut guest = match Vm::start(&spec) {
         Ok(vm) => Guest::new(vm, watch),
         Err(error) => {
-            result.outcome = Outcome::NotRun { error: format!("cannot start QEMU: {error}") };
+            result.outcome = Outcome::NotRun {
+                error: format!("cannot start QEMU: {error}"),
+            };
             return result;
         }
     };
@@ -69,7 +71,9 @@ pub fn run(
         Ending::Closed(_) | Ending::Unreachable(_) => LAST_WORDS,
         _ => Duration::ZERO,
     };
-    let qemu = guest.finish(patience).map(|status| QemuEnd(format!("QEMU ended: {status}")));
+    let qemu = guest
+        .finish(patience)
+        .map(|status| QemuEnd(format!("QEMU ended: {status}")));
     result.timings = guest.timings;
     result.evidence = guest.evidence;
     result.expected = expect(scenario, &result.evidence);
@@ -104,7 +108,11 @@ fn judge(
     }
     let mut differences = compare(evidence, expected);
     differences.extend(cross_check(evidence));
-    if differences.is_empty() { Outcome::Passed } else { Outcome::Differs { differences } }
+    if differences.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::Differs { differences }
+    }
 }
 
 /// Expected against observed, for the families whose programs are all attached; a program that is
@@ -115,19 +123,26 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
     };
     let families = [Family::Socket, Family::Credits];
     let measured = |series: &Series| !evidence.lost.iter().any(|lost| lost.covers(series));
-    let expected = expected.restrict(&families).filter(|series, _| measured(series));
+    let expected = expected
+        .restrict(&families)
+        .filter(|series, _| measured(series));
     let differences = diff(&expected, &observed.restrict(&families));
     let mut deviations: Vec<Deviation> = differences.into_iter().map(Deviation::from).collect();
-    let lost = evidence.probes.iter().filter(|probe| probe.state == State::Failed);
+    let lost = evidence
+        .probes
+        .iter()
+        .filter(|probe| probe.state == State::Failed);
     deviations.extend(lost.map(|probe| {
         let labels = format!("{{family=\"{}\",prog=\"{}\"}}", probe.family, probe.prog);
         let reason = probe.reason.as_deref().unwrap_or("no reason given");
         deviation("probe", &labels, "attached", reason)
     }));
     let problems = observed.problems();
-    deviations.extend(problems.iter().map(|problem| {
-        deviation("catalogue", "", "only what it holds", &problem.to_string())
-    }));
+    deviations.extend(
+        problems
+            .iter()
+            .map(|problem| deviation("catalogue", "", "only what it holds", &problem.to_string())),
+    );
     deviations
 }
 

@@ -44,7 +44,9 @@ pub struct Watch<'a> {
 
 impl std::fmt::Debug for Watch<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,8 +69,16 @@ impl<'a> Guest<'a> {
     /// Takes over a machine that was just started.
     #[must_use]
     pub fn new(vm: Vm, watch: Watch<'a>) -> Self {
-        let evidence = Evidence { phase: "booting".to_owned(), ..Evidence::default() };
-        Self { vm, watch, evidence, timings: Timings::default() }
+        let evidence = Evidence {
+            phase: "booting".to_owned(),
+            ..Evidence::default()
+        };
+        Self {
+            vm,
+            watch,
+            evidence,
+            timings: Timings::default(),
+        }
     }
 
     /// The machine.
@@ -94,7 +104,9 @@ impl<'a> Guest<'a> {
     /// The guest ended or fell silent before.
     pub fn load_modules(&mut self, set: &str) -> Result<(), Ending> {
         let start = Instant::now();
-        self.order(&Order::LoadModules { set: set.to_owned() })?;
+        self.order(&Order::LoadModules {
+            set: set.to_owned(),
+        })?;
         self.until(|record| matches!(record, Stage0Record::ModulesLoaded { .. }))?;
         self.timings.modules = start.elapsed();
         Ok(())
@@ -122,10 +134,15 @@ impl<'a> Guest<'a> {
     /// The guest ended or fell silent before.
     pub fn run(&mut self, payload: &Payload) -> Result<(), Ending> {
         let start = Instant::now();
-        let mut argv: Vec<String> =
-            [AGENT_PATH, "--scenario", SCENARIO_PATH, "--objects", OBJECTS_PATH]
-                .map(str::to_owned)
-                .into();
+        let mut argv: Vec<String> = [
+            AGENT_PATH,
+            "--scenario",
+            SCENARIO_PATH,
+            "--objects",
+            OBJECTS_PATH,
+        ]
+        .map(str::to_owned)
+        .into();
         argv.extend(payload.agent_arguments.iter().cloned());
         self.order(&Order::Run { argv })?;
         self.until(|record| matches!(record, Stage0Record::Exited { .. }))?;
@@ -142,7 +159,9 @@ impl<'a> Guest<'a> {
     }
 
     fn store(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), Ending> {
-        self.vm.store(path, mode, bytes).map_err(Ending::Unreachable)?;
+        self.vm
+            .store(path, mode, bytes)
+            .map_err(Ending::Unreachable)?;
         self.until(|record| matches!(record, Stage0Record::Stored { .. }))
     }
 

@@ -79,7 +79,11 @@ impl Evidence {
 
     fn file_stage0(&mut self, record: Stage0Record) -> Result<(), Ending> {
         match record {
-            Stage0Record::Hello { protocol, release, boottime_ns: _ } => {
+            Stage0Record::Hello {
+                protocol,
+                release,
+                boottime_ns: _,
+            } => {
                 self.release = Some(release);
                 return check_protocol(protocol);
             }
@@ -90,7 +94,11 @@ impl Evidence {
             Stage0Record::ModulesLoaded { set, .. } => self.phase = format!("{set} modules loaded"),
             Stage0Record::Stored { path } => self.phase = format!("stored {path}"),
             Stage0Record::Started { .. } => "agent starting".clone_into(&mut self.phase),
-            Stage0Record::Kmsg { level, time_us, text } => self.kmsg.push((level, time_us, text)),
+            Stage0Record::Kmsg {
+                level,
+                time_us,
+                text,
+            } => self.kmsg.push((level, time_us, text)),
             Stage0Record::Exited { status } => self.exited = Some(status),
             Stage0Record::Refused { order, error } => self.refused.push((order, error)),
         }
@@ -122,5 +130,9 @@ impl Evidence {
 }
 
 fn check_protocol(theirs: u32) -> Result<(), Ending> {
-    if theirs == PROTOCOL_VERSION { Ok(()) } else { Err(Ending::Protocol { theirs }) }
+    if theirs == PROTOCOL_VERSION {
+        Ok(())
+    } else {
+        Err(Ending::Protocol { theirs })
+    }
 }

@@ -26,11 +26,25 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
 }
 
 fn expect_calls(snapshot: &mut Snapshot, call: &CallCount) {
-    let CallCount { protocol, direction, result, calls, bytes } = call;
+    let CallCount {
+        protocol,
+        direction,
+        result,
+        calls,
+        bytes,
+    } = call;
     let (proto, direction) = (protocol.label(), direction.label());
-    let common = [("proto", proto), ("direction", direction), ("origin", "user")];
+    let common = [
+        ("proto", proto),
+        ("direction", direction),
+        ("origin", "user"),
+    ];
     let [proto, direction, origin] = common;
-    snapshot.add(&SOCKET_CALLS, &[proto, direction, ("result", result), origin], *calls);
+    snapshot.add(
+        &SOCKET_CALLS,
+        &[proto, direction, ("result", result), origin],
+        *calls,
+    );
     snapshot.add(&SOCKET_BYTES, &common, *bytes);
 }
 
@@ -48,7 +62,10 @@ fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: 
     for (pool, kind, size) in pools(profile) {
         let labels = [("hci", hci), ("kind", kind)];
         let mut free = i64::from(size.packets);
-        for slots in entries.iter().flat_map(|entry| slots_after(entry, pool, profile)) {
+        for slots in entries
+            .iter()
+            .flat_map(|entry| slots_after(entry, pool, profile))
+        {
             match slots {
                 Slots::Taken(left) => {
                     free = i64::from(left);
@@ -66,7 +83,10 @@ fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: 
             snapshot.set(&SLOTS_FREE, &labels, free);
         }
     }
-    let events = entries.iter().filter(|entry| !entry.completed().is_empty()).count();
+    let events = entries
+        .iter()
+        .filter(|entry| !entry.completed().is_empty())
+        .count();
     let events = u64::try_from(events).expect("a count fits");
     snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", hci)], events);
 }
@@ -93,15 +113,20 @@ fn pool_of(link: LinkKind, profile: &Profile) -> Pool {
 
 fn slots_after(entry: &Entry, pool: Pool, profile: &Profile) -> Vec<Slots> {
     match &entry.detail {
-        Detail::DataFromHost { slots_after: Some(left), link: Some(link), .. }
-            if pool_of(*link, profile) == pool =>
-        {
+        Detail::DataFromHost {
+            slots_after: Some(left),
+            link: Some(link),
+            ..
+        } if pool_of(*link, profile) == pool => {
             vec![Slots::Taken(*left)]
         }
         Detail::Completed { links } => links
             .iter()
             .filter(|link| link.pool == pool)
-            .map(|link| Slots::Returned { packets: link.packets, left: link.slots_after })
+            .map(|link| Slots::Returned {
+                packets: link.packets,
+                left: link.slots_after,
+            })
             .collect(),
         _ => Vec::new(),
     }
@@ -127,11 +152,27 @@ fn cross_check_device(device: &DeviceCounters, entries: &[Entry]) -> Vec<Deviati
     let (sent, received) = (Direction::HostToController, Direction::ControllerToHost);
     let pairs = [
         ("acl_tx", sums(sent, PacketKind::Acl), device.acl_sent),
-        ("acl_rx", sums(received, PacketKind::Acl), device.acl_received),
+        (
+            "acl_rx",
+            sums(received, PacketKind::Acl),
+            device.acl_received,
+        ),
         ("sco_tx", sums(sent, PacketKind::Sco), device.sco_sent),
-        ("sco_rx", sums(received, PacketKind::Sco), device.sco_received),
-        ("cmd_tx", sums(sent, PacketKind::Command), device.commands_sent),
-        ("evt_rx", sums(received, PacketKind::Event), device.events_received),
+        (
+            "sco_rx",
+            sums(received, PacketKind::Sco),
+            device.sco_received,
+        ),
+        (
+            "cmd_tx",
+            sums(sent, PacketKind::Command),
+            device.commands_sent,
+        ),
+        (
+            "evt_rx",
+            sums(received, PacketKind::Event),
+            device.events_received,
+        ),
     ];
     let differing = pairs.iter().filter(|(_, ledger, kernel)| ledger != kernel);
     differing

@@ -61,8 +61,15 @@ impl Images {
         locked: bool,
         progress: &Progress,
     ) -> anyhow::Result<Image> {
-        let shown = Shown { task: progress.task(&kernel.to_string()), progress };
-        let context = Context { cache: &self.cache, mirrors: &self.mirrors, progress: &shown };
+        let shown = Shown {
+            task: progress.task(&kernel.to_string()),
+            progress,
+        };
+        let context = Context {
+            cache: &self.cache,
+            mirrors: &self.mirrors,
+            progress: &shown,
+        };
         let names: Vec<&str> = SETS.iter().flat_map(|set| set.names()).collect();
         let ready = ensure_kernel(
             &context,
@@ -78,13 +85,20 @@ impl Images {
                 replaced.old.version, replaced.new.version
             ));
         }
-        let boot = if ready.tree.has_pvh_entry().context("failed to look at the kernel")? {
+        let boot = if ready
+            .tree
+            .has_pvh_entry()
+            .context("failed to look at the kernel")?
+        {
             ready.tree.vmlinux()
         } else {
             ready.tree.vmlinuz()
         };
         let initramfs = initramfs(&self.cache, &ready.tree, stage0, &SETS)?;
-        Ok(Image { kernel: boot, initramfs })
+        Ok(Image {
+            kernel: boot,
+            initramfs,
+        })
     }
 
     /// Refreshes kernels.lock from the archive's index.
@@ -92,8 +106,15 @@ impl Images {
     /// # Errors
     /// There is no mirror, or the lock cannot be read.
     pub fn update(&self, progress: &Progress) -> anyhow::Result<vm_images::Update> {
-        let shown = Shown { task: progress.task("index"), progress };
-        let context = Context { cache: &self.cache, mirrors: &self.mirrors, progress: &shown };
+        let shown = Shown {
+            task: progress.task("index"),
+            progress,
+        };
+        let context = Context {
+            cache: &self.cache,
+            mirrors: &self.mirrors,
+            progress: &shown,
+        };
         let old = kernels::Lock::load(&self.lock_file)?;
         Ok(vm_images::update_lock(&context, &self.manifest, &old)?)
     }
@@ -117,9 +138,16 @@ impl vm_images::Progress for Shown<'_> {
         #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
         let mib = |bytes: u64| bytes as f64 / MIB;
         match event {
-            Event::Downloading { name, done_bytes, total_bytes } => {
+            Event::Downloading {
+                name,
+                done_bytes,
+                total_bytes,
+            } => {
                 let total = total_bytes.map_or_else(String::new, |b| format!(" of {:.1}", mib(b)));
-                self.task.at(&format!("fetching {name}: {:.1}{total} MiB", mib(done_bytes)));
+                self.task.at(&format!(
+                    "fetching {name}: {:.1}{total} MiB",
+                    mib(done_bytes)
+                ));
             }
             Event::Downloaded { name, bytes, took } => self.progress.line(&format!(
                 "  fetched  {name} ({:.1} MiB in {:.1} s)",
@@ -128,10 +156,14 @@ impl vm_images::Progress for Shown<'_> {
             )),
             Event::Unpacking { release } => self.task.at(&format!("unpacking {release}")),
             Event::Unpacked { release, took } => {
-                self.progress.line(&format!(" unpacked  {release} in {:.1} s", took.as_secs_f64()));
+                self.progress.line(&format!(
+                    " unpacked  {release} in {:.1} s",
+                    took.as_secs_f64()
+                ));
             }
             Event::Waiting { name } => {
-                self.task.at(&format!("waiting for another process that makes {name}"));
+                self.task
+                    .at(&format!("waiting for another process that makes {name}"));
             }
             _ => {}
         }

@@ -84,10 +84,17 @@ fn run_cell(
     progress: &Progress,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> CaseResult {
-    let Cell { kernel, image, scenario } = cell;
+    let Cell {
+        kernel,
+        image,
+        scenario,
+    } = cell;
     let task = progress.task(&format!("{kernel} × {}", scenario.name));
-    let watch =
-        Watch { patience: settings.patience, cancelled, progress: &|phase: &str| task.at(phase) };
+    let watch = Watch {
+        patience: settings.patience,
+        cancelled,
+        progress: &|phase: &str| task.at(phase),
+    };
     let accel = settings.accel.accel;
     let result = case::run(kernel, image, accel, settings.payload, scenario, watch);
     let word = match &result.outcome {

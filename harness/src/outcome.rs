@@ -84,7 +84,12 @@ pub struct Deviation {
 
 impl From<metrics::Difference> for Deviation {
     fn from(difference: metrics::Difference) -> Self {
-        let metrics::Difference { metric, labels, expected, observed } = difference;
+        let metrics::Difference {
+            metric,
+            labels,
+            expected,
+            observed,
+        } = difference;
         let text = |value: Option<metrics::Value>| {
             value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
         };
@@ -110,16 +115,21 @@ pub fn judge_ending(ending: &Ending, evidence: &Evidence, qemu: Option<QemuEnd>)
         phase: evidence.phase.clone(),
         detail,
     };
-    if let Some(line) = evidence.console.iter().find(|line| line.contains(PANIC_MARK)) {
+    if let Some(line) = evidence
+        .console
+        .iter()
+        .find(|line| line.contains(PANIC_MARK))
+    {
         return died(DeathClass::Panic, line.trim().to_owned());
     }
     match ending {
         Ending::Cancelled => Outcome::Cancelled,
         Ending::Silence => died(DeathClass::Hang, "nothing was heard any more".to_owned()),
         Ending::Closed(Err(error)) => died(DeathClass::CorruptRecord, error.to_string()),
-        Ending::Protocol { theirs } => {
-            died(DeathClass::CorruptRecord, format!("the guest speaks protocol {theirs}"))
-        }
+        Ending::Protocol { theirs } => died(
+            DeathClass::CorruptRecord,
+            format!("the guest speaks protocol {theirs}"),
+        ),
         Ending::Closed(Ok(())) | Ending::Unreachable(_) => {
             let how = qemu.map_or_else(|| "QEMU hung up".to_owned(), |end| end.0);
             died(DeathClass::QemuDied, how)
@@ -135,17 +145,27 @@ pub struct QemuEnd(pub String);
 /// Judges a guest whose agent ended.
 fn judge_exit(evidence: &Evidence) -> Outcome {
     if let Some((order, error)) = evidence.refused.first() {
-        return Outcome::Failed { step: order.clone(), error: error.clone() };
+        return Outcome::Failed {
+            step: order.clone(),
+            error: error.clone(),
+        };
     }
     if let Some((step, error)) = &evidence.failed {
-        return Outcome::Failed { step: step.clone(), error: error.clone() };
+        return Outcome::Failed {
+            step: step.clone(),
+            error: error.clone(),
+        };
     }
     let how = match evidence.exited {
         Some(ExitStatus::Code(code)) => format!("the agent exited with {code}"),
         Some(ExitStatus::Signal(signal)) => format!("signal {signal} ended the agent"),
         None => "the agent was never started".to_owned(),
     };
-    Outcome::Died { class: DeathClass::AgentDied, phase: evidence.phase.clone(), detail: how }
+    Outcome::Died {
+        class: DeathClass::AgentDied,
+        phase: evidence.phase.clone(),
+        detail: how,
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +191,10 @@ mod tests {
         #[case] console: &str,
         #[case] expected: DeathClass,
     ) {
-        let evidence = Evidence { console: vec![console.to_owned()], ..Evidence::default() };
+        let evidence = Evidence {
+            console: vec![console.to_owned()],
+            ..Evidence::default()
+        };
         match judge_ending(&ending, &evidence, None) {
             Outcome::Died { class, .. } => assert_eq!(class, expected),
             other => panic!("{other:?}"),

@@ -33,7 +33,11 @@ impl Built {
             objects: objects(&folder.join("objects"))?,
             agent_arguments: Vec::new(),
         };
-        Ok(Self { stage0: read(&folder.join("stage0"))?, payload, folder })
+        Ok(Self {
+            stage0: read(&folder.join("stage0"))?,
+            payload,
+            folder,
+        })
     }
 
     /// The same payload with one object in place of another: for showing that a wrong probe is
@@ -45,7 +49,9 @@ impl Built {
         let bytes = read(&self.folder.join("objects").join(instead))?;
         let mut payload = self.payload.clone();
         let place = payload.objects.iter_mut().find(|(known, _)| known == name);
-        place.with_context(|| format!("the payload has no object {name}"))?.1 = bytes;
+        place
+            .with_context(|| format!("the payload has no object {name}"))?
+            .1 = bytes;
         Ok(payload)
     }
 }
@@ -57,9 +63,15 @@ fn objects(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let family = name.strip_suffix(".bpf.o");
-        if Family::ALL.iter().any(|known| family == Some(known.as_str())) {
+        if Family::ALL
+            .iter()
+            .any(|known| family == Some(known.as_str()))
+        {
             objects.push((name.to_owned(), read(&path)?));
         }
     }

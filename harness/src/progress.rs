@@ -29,7 +29,9 @@ impl Progress {
     /// Nothing is shown.
     #[must_use]
     pub fn hidden() -> Self {
-        Self { bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())) }
+        Self {
+            bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())),
+        }
     }
 
     /// Something begins.
@@ -43,7 +45,10 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Task { name: name.to_owned(), bar }
+        Task {
+            name: name.to_owned(),
+            bar,
+        }
     }
 
     /// A line that stays.
@@ -79,7 +84,10 @@ impl Drop for Task {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "progress without a terminal is lines on stderr")]
+#[expect(
+    clippy::print_stderr,
+    reason = "progress without a terminal is lines on stderr"
+)]
 fn print_line(text: &str) {
     eprintln!("{text}");
 }

@@ -48,7 +48,8 @@ impl Report {
         let any = |wanted: fn(&Outcome) -> bool| self.results.iter().any(|r| wanted(&r.outcome));
         if any(|outcome| *outcome == Outcome::Cancelled) {
             Exit::Cancelled
-        } else if any(|outcome| matches!(outcome, Outcome::NotRun { .. })) || self.results.is_empty()
+        } else if any(|outcome| matches!(outcome, Outcome::NotRun { .. }))
+            || self.results.is_empty()
         {
             Exit::CouldNotRun
         } else if any(|outcome| matches!(outcome, Outcome::Died { .. })) {
@@ -64,10 +65,18 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.table());
-        for result in self.results.iter().filter(|result| result.outcome != Outcome::Passed) {
+        for result in self
+            .results
+            .iter()
+            .filter(|result| result.outcome != Outcome::Passed)
+        {
             describe(&mut text, result);
         }
-        let passed = self.results.iter().filter(|r| r.outcome == Outcome::Passed).count();
+        let passed = self
+            .results
+            .iter()
+            .filter(|r| r.outcome == Outcome::Passed)
+            .count();
         let _ = writeln!(
             text,
             "{passed} of {} passed in {:.1} s ({}: {})",
@@ -83,11 +92,16 @@ impl Report {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let scenarios = ordered(self.results.iter().map(|result| result.scenario.as_str()));
-        let header = ["kernel", "release"].into_iter().chain(scenarios.iter().copied());
+        let header = ["kernel", "release"]
+            .into_iter()
+            .chain(scenarios.iter().copied());
         table.set_header(header);
         for kernel in ordered(self.results.iter().map(|result| result.kernel.to_string())) {
-            let cases: Vec<&CaseResult> =
-                self.results.iter().filter(|r| r.kernel.to_string() == kernel).collect();
+            let cases: Vec<&CaseResult> = self
+                .results
+                .iter()
+                .filter(|r| r.kernel.to_string() == kernel)
+                .collect();
             let release = cases.iter().find_map(|case| case.evidence.release.clone());
             let mut row = vec![kernel, release.unwrap_or_else(|| "–".to_owned())];
             row.extend(scenarios.iter().map(|scenario| {
@@ -140,7 +154,11 @@ fn describe(text: &mut String, result: &CaseResult) {
         Outcome::Failed { step, error } => {
             let _ = writeln!(text, "  could not carry out: {step}\n  {error}");
         }
-        Outcome::Died { class, phase, detail } => {
+        Outcome::Died {
+            class,
+            phase,
+            detail,
+        } => {
             let _ = writeln!(text, "  {class} while {phase}: {detail}");
             describe_console(text, *class, &result.evidence.console);
         }
@@ -159,7 +177,9 @@ fn describe(text: &mut String, result: &CaseResult) {
 fn describe_console(text: &mut String, class: DeathClass, console: &[String]) {
     let from = match class {
         DeathClass::Panic => {
-            let panic = console.iter().position(|line| line.contains("Kernel panic"));
+            let panic = console
+                .iter()
+                .position(|line| line.contains("Kernel panic"));
             panic.unwrap_or(0).saturating_sub(5)
         }
         _ => console.len().saturating_sub(15),
@@ -179,12 +199,17 @@ mod tests {
     use rstest::rstest;
 
     fn report(outcomes: Vec<Outcome>) -> Report {
-        let results = outcomes.into_iter().zip(["debian:6.1", "debian:6.12", "debian:7.3"]);
+        let results = outcomes
+            .into_iter()
+            .zip(["debian:6.1", "debian:6.12", "debian:7.3"]);
         let results = results.map(|(outcome, kernel)| CaseResult {
             kernel: kernel.parse().unwrap(),
             scenario: "l2cap-seqpacket".to_owned(),
             outcome,
-            timings: Timings { boot: Duration::from_millis(1700), ..Timings::default() },
+            timings: Timings {
+                boot: Duration::from_millis(1700),
+                ..Timings::default()
+            },
             expected: Snapshot::new(),
             evidence: Evidence {
                 release: Some(format!("{}.0-1-amd64", &kernel[7..])),

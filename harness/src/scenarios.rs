@@ -23,7 +23,10 @@ const DEFAULT_MTU: usize = 672;
 /// Each gives its buffers back only when all are taken, and then all at once: so the number of
 /// free slots after each packet follows from the packet's number alone, whatever the timing.
 fn two_controllers(slots: [u16; 2]) -> Vec<Profile> {
-    let addresses = [[0x01, 0x53, 0x00, 0x5e, 0x00, 0x00], [0x02, 0x53, 0x00, 0x5e, 0x00, 0x00]];
+    let addresses = [
+        [0x01, 0x53, 0x00, 0x5e, 0x00, 0x00],
+        [0x02, 0x53, 0x00, 0x5e, 0x00, 0x00],
+    ];
     let profile = |(address, packets): ([u8; 6], u16)| Profile {
         acl: BufferSize { mtu: 1021, packets },
         ack: AckPolicy::Batch(packets),
@@ -34,7 +37,11 @@ fn two_controllers(slots: [u16; 2]) -> Vec<Profile> {
 
 fn connect() -> [Step; 2] {
     [
-        Step::Listen { socket: "listener".to_owned(), controller: 1, psm: PSM },
+        Step::Listen {
+            socket: "listener".to_owned(),
+            controller: 1,
+            psm: PSM,
+        },
         Step::Connect {
             socket: "client".to_owned(),
             from: 0,
@@ -45,7 +52,12 @@ fn connect() -> [Step; 2] {
 }
 
 fn transfer(from: &str, to: &str, messages: u32, bytes: usize) -> Step {
-    Step::Transfer(Traffic { from: from.to_owned(), to: to.to_owned(), messages, bytes })
+    Step::Transfer(Traffic {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        messages,
+        bytes,
+    })
 }
 
 /// Traffic both ways over one L2CAP channel, and a write that is too long.

@@ -52,7 +52,10 @@ struct ArchiveOptions {
 
 pub(crate) fn main(arguments: Arguments) -> ExitCode {
     let filter = EnvFilter::try_from_env("BT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let result = match arguments.command {
         Command::TestKernels(options) => test_kernels::run(&options),
         Command::UpdateKernels(options) => update_kernels::run(&options),
@@ -63,12 +66,18 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
     })
 }
 
-#[expect(clippy::print_stderr, reason = "errors of a command-line tool go to stderr")]
+#[expect(
+    clippy::print_stderr,
+    reason = "errors of a command-line tool go to stderr"
+)]
 fn complain(text: &str) {
     eprintln!("{text}");
 }
 
-#[expect(clippy::print_stdout, reason = "results of a command-line tool go to stdout")]
+#[expect(
+    clippy::print_stdout,
+    reason = "results of a command-line tool go to stdout"
+)]
 fn print(text: &str) {
     print!("{text}");
 }

@@ -65,7 +65,10 @@ enum Attach {
 /// Runs the matrix and reports.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::load(&repository().join("kernels.toml"))?;
-    let (kernels, scenarios) = match (select_kernels(&manifest, options), select_scenarios(options)) {
+    let (kernels, scenarios) = match (
+        select_kernels(&manifest, options),
+        select_scenarios(options),
+    ) {
         (Ok(kernels), Ok(scenarios)) => (kernels, scenarios),
         (Err(error), _) | (_, Err(error)) => {
             complain(&format!("error: {error:#}"));
@@ -81,14 +84,33 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let built = Built::load()?;
     let progress = Progress::on_stderr();
     let start = Instant::now();
-    let images = Images::open(options.archive.cache.as_deref(), options.archive.mirror.as_deref(), repository())?;
-    let cells = prepare(&images, &built, &kernels, &scenarios, options.locked, &progress, &cancelled)?;
-    let Some(canary) = cells.first() else { return Ok(ExitCode::from(130)) };
+    let images = Images::open(
+        options.archive.cache.as_deref(),
+        options.archive.mirror.as_deref(),
+        repository(),
+    )?;
+    let cells = prepare(
+        &images,
+        &built,
+        &kernels,
+        &scenarios,
+        options.locked,
+        &progress,
+        &cancelled,
+    )?;
+    let Some(canary) = cells.first() else {
+        return Ok(ExitCode::from(130));
+    };
     let choice = accel::choose(options.accel, &canary.image, images.folder(), &cancelled);
-    progress.line(&format!("guests run under {}: {}", choice.accel, choice.reason));
+    progress.line(&format!(
+        "guests run under {}: {}",
+        choice.accel, choice.reason
+    ));
     let mut payload = built.payload;
     if options.attach == Attach::Kprobe {
-        payload.agent_arguments.extend(["--attach".to_owned(), "kprobe".to_owned()]);
+        payload
+            .agent_arguments
+            .extend(["--attach".to_owned(), "kprobe".to_owned()]);
     }
     let settings = Settings {
         accel: &choice,
@@ -105,7 +127,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         results,
     };
     print(&render(&report, options.json)?);
-    let exit = if cancelled() { 130 } else { report.exit() as u8 };
+    let exit = if cancelled() {
+        130
+    } else {
+        report.exit() as u8
+    };
     Ok(ExitCode::from(exit))
 }
 
@@ -126,7 +152,10 @@ fn select_kernels(manifest: &Manifest, options: &Options) -> anyhow::Result<Vec<
     for wanted in &options.kernel {
         kernels.push(manifest.find(wanted)?.0.clone());
     }
-    let group = options.group.as_deref().or_else(|| kernels.is_empty().then_some("smoke"));
+    let group = options
+        .group
+        .as_deref()
+        .or_else(|| kernels.is_empty().then_some("smoke"));
     if let Some(group) = group {
         kernels.extend(manifest.group(group)?.into_iter().cloned());
     }
@@ -144,7 +173,10 @@ fn select_scenarios(options: &Options) -> anyhow::Result<Vec<Scenario>> {
         let found = all.iter().find(|scenario| scenario.name == *wanted);
         found.cloned().with_context(|| {
             let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
-            format!("there is no scenario {wanted:?}; there are: {}", names.join(", "))
+            format!(
+                "there is no scenario {wanted:?}; there are: {}",
+                names.join(", ")
+            )
         })
     };
     options.scenario.iter().map(find).collect()
@@ -152,7 +184,9 @@ fn select_scenarios(options: &Options) -> anyhow::Result<Vec<Scenario>> {
 
 fn list(kernels: &[KernelId], scenarios: &[Scenario]) -> String {
     let kernels = kernels.iter().map(|kernel| format!("kernel    {kernel}\n"));
-    let scenarios = scenarios.iter().map(|s| format!("scenario  {}: {}\n", s.name, s.about));
+    let scenarios = scenarios
+        .iter()
+        .map(|s| format!("scenario  {}: {}\n", s.name, s.about));
     kernels.chain(scenarios).collect()
 }
 

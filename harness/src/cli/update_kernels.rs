@@ -36,10 +36,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     for (kernel, error) in &update.failures {
         let error = anyhow::Error::msg(error.to_string());
-        complain(&format!("error: {kernel}: {error:#}; its pin stays as it was"));
+        complain(&format!(
+            "error: {kernel}: {error:#}; its pin stays as it was"
+        ));
     }
     if !options.dry_run {
-        update.lock.save(images.lock_file()).context("failed to write kernels.lock")?;
+        update
+            .lock
+            .save(images.lock_file())
+            .context("failed to write kernels.lock")?;
     }
-    Ok(ExitCode::from(u8::from(!update.failures.is_empty()) * super::COULD_NOT_RUN))
+    Ok(ExitCode::from(
+        u8::from(!update.failures.is_empty()) * super::COULD_NOT_RUN,
+    ))
 }

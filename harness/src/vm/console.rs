@@ -87,7 +87,10 @@ mod tests {
         let console = Console::default();
         let mut text = "old\r\n".repeat(KEEP_BYTES).into_bytes();
         text.extend_from_slice(b"\r\nlast but one\r\n\r\nlast\r\n");
-        console.follow("guest", std::io::Cursor::new(text)).join().unwrap();
+        console
+            .follow("guest", std::io::Cursor::new(text))
+            .join()
+            .unwrap();
         assert!(console.text().len() <= KEEP_BYTES);
         assert_eq!(console.tail(2), ["last but one", "last"]);
     }

@@ -94,7 +94,10 @@ impl Vm {
         let (console, console_child) = sys::pair_for_child()?;
         let fds = [port_child, console_child];
         let mut command = spec.command(fds[0].as_raw_fd(), fds[1].as_raw_fd());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         sys::tie_to_this_thread(&mut command, &fds);
         tracing::debug!(?command, "starting QEMU");
         let mut qemu = command.spawn()?;
@@ -110,7 +113,14 @@ impl Vm {
             read_port(reading, |event| sender.send(event).is_ok());
         }));
         let orders = FrameWriter::new(port.try_clone()?, Sender::Harness);
-        Ok(Self { qemu, orders, port, console: log, events, readers })
+        Ok(Self {
+            qemu,
+            orders,
+            port,
+            console: log,
+            events,
+            readers,
+        })
     }
 
     /// Sends one order.
@@ -118,7 +128,8 @@ impl Vm {
     /// # Errors
     /// QEMU is gone.
     pub fn order(&mut self, order: &Order) -> io::Result<()> {
-        self.orders.write(FrameKind::Record, &serde_json::to_vec(order)?)
+        self.orders
+            .write(FrameKind::Record, &serde_json::to_vec(order)?)
     }
 
     /// Pushes a file into the guest.
@@ -127,8 +138,14 @@ impl Vm {
     /// QEMU is gone.
     pub fn store(&mut self, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
         let length = u64::try_from(bytes.len()).expect("a file in memory fits 64 bits");
-        self.order(&Order::Store { path: path.to_owned(), mode, bytes: length })?;
-        bytes.chunks(CHUNK_BYTES).try_for_each(|chunk| self.orders.write(FrameKind::Chunk, chunk))
+        self.order(&Order::Store {
+            path: path.to_owned(),
+            mode,
+            bytes: length,
+        })?;
+        bytes
+            .chunks(CHUNK_BYTES)
+            .try_for_each(|chunk| self.orders.write(FrameKind::Chunk, chunk))
     }
 
     /// The next event; waits at most `patience`, counted from the last sign of life: an event or
@@ -232,7 +249,10 @@ fn decode(frame: &Frame) -> Result<GuestRecord, PortError> {
     };
     decoded.map_err(|source| PortError::Record {
         sender: frame.sender,
-        text: String::from_utf8_lossy(&frame.payload).chars().take(200).collect(),
+        text: String::from_utf8_lossy(&frame.payload)
+            .chars()
+            .take(200)
+            .collect(),
         source,
     })
 }

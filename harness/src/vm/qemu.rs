@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Who executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Accel {
     /// The processor, through /dev/kvm.
@@ -54,7 +56,13 @@ impl VmSpec {
     /// The command, with the numbers of the descriptors for the record port and the console.
     pub(super) fn command(&self, port: RawFd, console: RawFd) -> Command {
         let mut command = Command::new(QEMU);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.args(["-machine", "pc"]);
         command.args(self.accel_arguments());
         command.args(["-smp", "1", "-m", &format!("{}M", self.memory_mib)]);
@@ -65,7 +73,10 @@ impl VmSpec {
         command.args(["-serial", "chardev:console"]);
         command.args(["-device", "virtio-serial-pci,max_ports=2"]);
         command.args(["-chardev", &format!("socket,id=port,fd={port}")]);
-        command.args(["-device", &format!("virtserialport,chardev=port,name={PORT_NAME}")]);
+        command.args([
+            "-device",
+            &format!("virtserialport,chardev=port,name={PORT_NAME}"),
+        ]);
         command
     }
 
