@@ -22,9 +22,14 @@ pub(crate) fn hand_over(
     arguments: &[OsString],
 ) -> anyhow::Result<()> {
     let harness = build(shell)?;
-    let arguments = arguments.iter().filter(|argument| *argument != "--no-install");
+    let arguments = arguments
+        .iter()
+        .filter(|argument| *argument != "--no-install");
     let mut process = Command::new(&harness);
-    process.arg(command).args(arguments).env(PAYLOAD_VARIABLE, payload::build(shell)?);
+    process
+        .arg(command)
+        .args(arguments)
+        .env(PAYLOAD_VARIABLE, payload::build(shell)?);
     let error = process.exec();
     Err(error).with_context(|| format!("failed to run {}", harness.display()))
 }

@@ -3,7 +3,10 @@
 //! xtask installs what is missing, builds what goes into guests, and hands over to the harness. It
 //! links no system library, so that it builds on a machine that has nothing but Rust.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stderr, reason = "a command-line tool says on stderr what it does")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a command-line tool says on stderr what it does"
+)]
 
 mod harness;
 mod payload;
@@ -21,7 +24,10 @@ use xshell::Shell;
 const COULD_NOT_RUN: u8 = 4;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Set-up, builds, tests and kernel runs of this repository")]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, builds, tests and kernel runs of this repository"
+)]
 struct Arguments {
     /// Print the command that installs what is missing, and stop, instead of installing it
     #[arg(long, global = true)]
@@ -68,7 +74,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Arguments { no_install, command }: Arguments) -> anyhow::Result<()> {
+fn run(
+    Arguments {
+        no_install,
+        command,
+    }: Arguments,
+) -> anyhow::Result<()> {
     let shell = Shell::new().context("failed to find the working directory")?;
     shell.change_dir(root());
     let install = |arguments: &[OsString]| {

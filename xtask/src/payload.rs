@@ -73,9 +73,13 @@ fn out_dir(messages: &[Value], package: &str) -> anyhow::Result<PathBuf> {
 
 /// Cargo's target folder, wherever the user has put it.
 pub(crate) fn target_folder(shell: &Shell) -> anyhow::Result<PathBuf> {
-    let metadata = cmd!(shell, "cargo metadata --format-version 1 --no-deps").quiet().read()?;
+    let metadata = cmd!(shell, "cargo metadata --format-version 1 --no-deps")
+        .quiet()
+        .read()?;
     let metadata: Value = serde_json::from_str(&metadata)?;
-    let folder = metadata["target_directory"].as_str().context("cargo named no target folder")?;
+    let folder = metadata["target_directory"]
+        .as_str()
+        .context("cargo named no target folder")?;
     Ok(Path::new(folder).to_owned())
 }
 
@@ -93,7 +97,10 @@ mod tests {
             json!({"reason": "compiler-artifact", "target": {"name": "agent"}, "executable": "/t/agent"}),
         ];
         assert_eq!(out_dir(&messages, "probes").unwrap(), Path::new("/b"));
-        assert_eq!(executable(&messages, "agent").unwrap(), Path::new("/t/agent"));
+        assert_eq!(
+            executable(&messages, "agent").unwrap(),
+            Path::new("/t/agent")
+        );
         assert!(out_dir(&messages, "metrics").is_err());
     }
 }

@@ -9,11 +9,18 @@ use xshell::{Shell, cmd};
 /// # Errors
 /// Any of them fails.
 pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
-    let arguments = arguments.iter().filter(|argument| *argument != "--no-install");
+    let arguments = arguments
+        .iter()
+        .filter(|argument| *argument != "--no-install");
     step("formatting");
     cmd!(shell, "cargo fmt --all --check").quiet().run()?;
     step("lints");
-    cmd!(shell, "cargo clippy --workspace --all-targets --quiet -- -D warnings").quiet().run()?;
+    cmd!(
+        shell,
+        "cargo clippy --workspace --all-targets --quiet -- -D warnings"
+    )
+    .quiet()
+    .run()?;
     step("payload");
     let payload = payload::build(shell)?;
     step("tests");

@@ -28,19 +28,46 @@ const LIBRARY_FOLDERS: [&str; 3] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "
 
 const NEEDS: [Need; 10] = [
     // The guests.
-    Need { evidence: Evidence::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
+    Need {
+        evidence: Evidence::Program("qemu-system-x86_64"),
+        package: "qemu-system-x86",
+    },
     // Compiles the eBPF programs.
-    Need { evidence: Evidence::Program("clang"), package: "clang" },
+    Need {
+        evidence: Evidence::Program("clang"),
+        package: "clang",
+    },
     // libbpf is built from its crate: make, pkg-config, a C compiler, libelf and zlib, static.
-    Need { evidence: Evidence::Program("make"), package: "make" },
-    Need { evidence: Evidence::Program("gcc"), package: "gcc" },
-    Need { evidence: Evidence::Program("pkg-config"), package: "pkg-config" },
-    Need { evidence: Evidence::Library("libelf.a"), package: "libelf-dev" },
-    Need { evidence: Evidence::Library("libz.a"), package: "zlib1g-dev" },
+    Need {
+        evidence: Evidence::Program("make"),
+        package: "make",
+    },
+    Need {
+        evidence: Evidence::Program("gcc"),
+        package: "gcc",
+    },
+    Need {
+        evidence: Evidence::Program("pkg-config"),
+        package: "pkg-config",
+    },
+    Need {
+        evidence: Evidence::Library("libelf.a"),
+        package: "libelf-dev",
+    },
+    Need {
+        evidence: Evidence::Library("libz.a"),
+        package: "zlib1g-dev",
+    },
     // The agent is linked statically.
-    Need { evidence: Evidence::Library("libc.a"), package: "libc6-dev" },
+    Need {
+        evidence: Evidence::Library("libc.a"),
+        package: "libc6-dev",
+    },
     // Checks the signature of the archive's index.
-    Need { evidence: Evidence::Program("gpgv"), package: "gpgv" },
+    Need {
+        evidence: Evidence::Program("gpgv"),
+        package: "gpgv",
+    },
     Need {
         evidence: Evidence::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
         package: "debian-archive-keyring",
@@ -81,9 +108,9 @@ fn present(evidence: Evidence) -> bool {
     match evidence {
         Evidence::Program(name) => on_path(name),
         Evidence::File(path) => Path::new(path).exists(),
-        Evidence::Library(name) => {
-            LIBRARY_FOLDERS.iter().any(|folder| Path::new(folder).join(name).exists())
-        }
+        Evidence::Library(name) => LIBRARY_FOLDERS
+            .iter()
+            .any(|folder| Path::new(folder).join(name).exists()),
     }
 }
 
@@ -96,10 +123,20 @@ fn on_path(program: &str) -> bool {
 /// terminal.
 fn privilege() -> Option<&'static [&'static str]> {
     let shell = Shell::new().ok()?;
-    if cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0") {
+    if cmd!(shell, "id -u")
+        .quiet()
+        .read()
+        .is_ok_and(|id| id == "0")
+    {
         return Some(&[]);
     }
-    let without_password = || cmd!(shell, "sudo -n true").quiet().ignore_stderr().run().is_ok();
+    let without_password = || {
+        cmd!(shell, "sudo -n true")
+            .quiet()
+            .ignore_stderr()
+            .run()
+            .is_ok()
+    };
     let may_ask = std::io::stdin().is_terminal();
     (on_path("sudo") && (may_ask || without_password())).then_some(&["sudo"])
 }
@@ -110,8 +147,14 @@ fn apt(shell: &Shell, prefix: &[&str], packages: &[&str]) -> anyhow::Result<()> 
     let words: Vec<&str> = prefix.iter().copied().chain(["apt-get"]).collect();
     let (program, rest) = words.split_first().context("no program")?;
     let install = || {
-        let command = cmd!(shell, "{program} {rest...} install {options...} {packages...}");
-        command.env("DEBIAN_FRONTEND", "noninteractive").quiet().run()
+        let command = cmd!(
+            shell,
+            "{program} {rest...} install {options...} {packages...}"
+        );
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .quiet()
+            .run()
     };
     if install().is_err() {
         cmd!(shell, "{program} {rest...} update -q").quiet().run()?;
@@ -128,7 +171,10 @@ mod tests {
     #[test]
     fn missing_packages_names_what_is_absent() {
         let has_all_but_two = |evidence: Evidence| {
-            !matches!(evidence, Evidence::Program("clang") | Evidence::Library("libelf.a"))
+            !matches!(
+                evidence,
+                Evidence::Program("clang") | Evidence::Library("libelf.a")
+            )
         };
         assert_eq!(missing_packages(has_all_but_two), ["clang", "libelf-dev"]);
         assert!(missing_packages(|_| true).is_empty());
