@@ -45,6 +45,8 @@ fn write_all(traffic: &Traffic, socket: &L2capSocket, calls: &CallLog) -> anyhow
 fn read_all(traffic: &Traffic, socket: &L2capSocket, calls: &CallLog) -> anyhow::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     for number in 0..traffic.messages {
+        let ready = socket.wait_readable();
+        ready.with_context(|| format!("message {number} did not come"))?;
         let result = calls.note(Protocol::L2cap, Direction::Read, socket.recv(&mut buffer));
         let got = result.with_context(|| format!("read of message {number} failed"))?;
         let wanted = message(number, traffic.bytes);

@@ -132,6 +132,21 @@ impl<W: Write> FrameWriter<W> {
         }
     }
 
+    /// A writer that goes on where another stopped, whose next frame would have had this number.
+    pub const fn resume(port: W, sender: Sender, next_seq: u32) -> Self {
+        Self {
+            port,
+            sender,
+            next_seq,
+        }
+    }
+
+    /// The number of the next frame.
+    #[must_use]
+    pub const fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
     /// Writes one frame and flushes the port.
     ///
     /// # Errors
@@ -197,6 +212,15 @@ impl<R: Read> FrameReader<R> {
         Self {
             port,
             next_seq: [0; 3],
+        }
+    }
+
+    /// A reader that goes on where another stopped, after this many frames of stage 0 and none of
+    /// the agent.
+    pub const fn resume(port: R, stage0_next_seq: u32) -> Self {
+        Self {
+            port,
+            next_seq: [0, stage0_next_seq, 0],
         }
     }
 

@@ -4,7 +4,9 @@ use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::expect::{cross_check, expect};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
-use crate::vm::{Accel, Vm, VmSpec};
+use crate::saves::{self, NoGuest, Saves};
+use crate::vm::{Accel, Vm};
+use anyhow::Context as _;
 use evidence::{ExitStatus, Scenario};
 use kernels::KernelId;
 use metrics::{Family, Series, Snapshot, State, diff};
@@ -33,22 +35,47 @@ pub struct CaseResult {
     pub evidence: Evidence,
 }
 
+/// How a guest comes to be.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// By booting.
+    Boot,
+    /// By restoring a machine that was booted once and saved.
+    Restore(&'a Saves),
+}
+
+/// What all cases of a run share.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// Who executes.
+    pub accel: Accel,
+    /// How guests come to be.
+    pub start: Start<'a>,
+    /// What is pushed.
+    pub payload: &'a Payload,
+    /// Told what is worth a line.
+    pub line: &'a (dyn Fn(&str) + Sync),
+}
+
+impl std::fmt::Debug for Setting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { accel, start, .. } = self;
+        f.debug_struct("Setting")
+            .field("accel", accel)
+            .field("start", start)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Runs one case. Leaves no process behind, whatever happens.
 #[must_use]
 pub fn run(
     kernel: &KernelId,
     image: &Image,
-    accel: Accel,
-    payload: &Payload,
+    setting: Setting<'_>,
     scenario: &Scenario,
     watch: Watch<'_>,
 ) -> CaseResult {
-    let spec = VmSpec {
-        accel,
-        memory_mib: MEMORY_MIB,
-        kernel: image.kernel.clone(),
-        initramfs: image.initramfs.clone(),
-    };
     let mut result = CaseResult {
         kernel: kernel.clone(),
         scenario: scenario.name.clone(),
@@ -57,16 +84,22 @@ pub fn run(
         expected: Snapshot::new(),
         evidence: Evidence::default(),
     };
-    let mut guest = match Vm::start(&spec) {
-        Ok(vm) => Guest::new(vm, watch),
-        Err(error) => {
+    let mut guest = match begin(image, setting, watch) {
+        Ok(guest) => guest,
+        Err(NoGuest::Outside(error)) => {
             result.outcome = Outcome::NotRun {
-                error: format!("cannot start QEMU: {error}"),
+                error: format!("{error:#}"),
             };
             return result;
         }
+        Err(NoGuest::Died(death)) => {
+            let (ending, evidence) = *death;
+            result.evidence = evidence;
+            result.outcome = judge_ending(&ending, &result.evidence, None);
+            return result;
+        }
     };
-    let ending = converse(&mut guest, payload, scenario);
+    let ending = converse(&mut guest, setting, scenario);
     let patience = match ending {
         Ending::Closed(_) | Ending::Unreachable(_) => LAST_WORDS,
         _ => Duration::ZERO,
@@ -81,13 +114,29 @@ pub fn run(
     result
 }
 
+/// A guest that is booted or restored.
+fn begin<'a>(image: &Image, setting: Setting<'_>, watch: Watch<'a>) -> Result<Guest<'a>, NoGuest> {
+    let spec = saves::spec(image, setting.accel, MEMORY_MIB);
+    match setting.start {
+        Start::Restore(saves) => saves.guest(&spec, watch, &vm_images::Quiet, setting.line),
+        Start::Boot => {
+            let vm = Vm::start(&spec)
+                .context("cannot start QEMU")
+                .map_err(NoGuest::Outside)?;
+            Ok(Guest::new(vm, watch))
+        }
+    }
+}
+
 /// The whole conversation with a guest.
-fn converse(guest: &mut Guest<'_>, payload: &Payload, scenario: &Scenario) -> Ending {
+fn converse(guest: &mut Guest<'_>, setting: Setting<'_>, scenario: &Scenario) -> Ending {
     let mut talk = || {
-        guest.boot()?;
-        guest.load_modules("bluetooth")?;
-        guest.push(payload, scenario)?;
-        guest.run(payload)
+        if matches!(setting.start, Start::Boot) {
+            guest.boot()?;
+            guest.load_modules(saves::MODULES)?;
+        }
+        guest.push(setting.payload, scenario)?;
+        guest.run(setting.payload)
     };
     match talk() {
         Ok(()) => Ending::Complete,

@@ -1,10 +1,10 @@
 //! Driving one guest through one scenario: boot, modules, payload, run.
 
 use crate::evidence::{Ending, Evidence};
-use crate::vm::{GuestRecord, Silence, Vm, VmEvent};
+use crate::vm::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
 use evidence::{Order, Scenario, Stage0Record};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What is pushed into a guest.
@@ -18,17 +18,41 @@ pub struct Payload {
     pub agent_arguments: Vec<String>,
 }
 
-/// How long each part took.
+/// How long each part took, milliseconds. What did not happen has none.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Timings {
     /// From starting QEMU to stage 0's first word.
-    pub boot: Duration,
+    pub boot_ms: Option<u64>,
+    /// From starting QEMU to a restored machine that runs.
+    pub restore_ms: Option<u64>,
     /// Loading the Bluetooth modules.
-    pub modules: Duration,
+    pub modules_ms: Option<u64>,
     /// Pushing the payload.
-    pub push: Duration,
+    pub push_ms: Option<u64>,
     /// From starting the agent to its end.
-    pub scenario: Duration,
+    pub scenario_ms: Option<u64>,
+}
+
+impl Timings {
+    /// All parts together, milliseconds.
+    #[must_use]
+    pub fn total_ms(&self) -> u64 {
+        let Self {
+            boot_ms,
+            restore_ms,
+            modules_ms,
+            push_ms,
+            scenario_ms,
+        } = self;
+        [boot_ms, restore_ms, modules_ms, push_ms, scenario_ms]
+            .into_iter()
+            .flatten()
+            .sum()
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> Option<u64> {
+    u64::try_from(elapsed.as_millis()).ok()
 }
 
 /// Limits and signals that every wait heeds.
@@ -59,6 +83,8 @@ pub struct Guest<'a> {
     pub evidence: Evidence,
     /// How long it took.
     pub timings: Timings,
+    stage0_records: u32,
+    start: Instant,
 }
 
 const AGENT_PATH: &str = "/run/payload/agent";
@@ -73,12 +99,33 @@ impl<'a> Guest<'a> {
             phase: "booting".to_owned(),
             ..Evidence::default()
         };
+        let timings = Timings::default();
         Self {
             vm,
             watch,
             evidence,
-            timings: Timings::default(),
+            timings,
+            stage0_records: 0,
+            start: Instant::now(),
         }
+    }
+
+    /// Takes over a machine that was restored, with what it had said before it was saved.
+    #[must_use]
+    pub fn restored(vm: Vm, watch: Watch<'a>, evidence: Evidence, took: Duration) -> Self {
+        let mut guest = Self::new(vm, watch);
+        guest.evidence = evidence;
+        "restored".clone_into(&mut guest.evidence.phase);
+        guest.timings.restore_ms = milliseconds(took);
+        guest
+    }
+
+    /// Stops the machine for good and writes its state to a file.
+    ///
+    /// # Errors
+    /// QEMU cannot write the state.
+    pub fn save(&mut self, state: &Path) -> Result<Talk, QmpError> {
+        self.vm.save(state, self.stage0_records)
     }
 
     /// The machine.
@@ -94,7 +141,7 @@ impl<'a> Guest<'a> {
     pub fn boot(&mut self) -> Result<(), Ending> {
         let start = Instant::now();
         self.until(|record| matches!(record, Stage0Record::Hello { .. }))?;
-        self.timings.boot = start.elapsed();
+        self.timings.boot_ms = milliseconds(start.elapsed());
         Ok(())
     }
 
@@ -108,7 +155,7 @@ impl<'a> Guest<'a> {
             set: set.to_owned(),
         })?;
         self.until(|record| matches!(record, Stage0Record::ModulesLoaded { .. }))?;
-        self.timings.modules = start.elapsed();
+        self.timings.modules_ms = milliseconds(start.elapsed());
         Ok(())
     }
 
@@ -124,7 +171,7 @@ impl<'a> Guest<'a> {
             self.store(&format!("{OBJECTS_PATH}/{name}"), 0o644, bytes)?;
         }
         self.store(SCENARIO_PATH, 0o644, &scenario)?;
-        self.timings.push = start.elapsed();
+        self.timings.push_ms = milliseconds(start.elapsed());
         Ok(())
     }
 
@@ -146,7 +193,7 @@ impl<'a> Guest<'a> {
         argv.extend(payload.agent_arguments.iter().cloned());
         self.order(&Order::Run { argv })?;
         self.until(|record| matches!(record, Stage0Record::Exited { .. }))?;
-        self.timings.scenario = start.elapsed();
+        self.timings.scenario_ms = milliseconds(start.elapsed());
         Ok(())
     }
 
@@ -182,11 +229,14 @@ impl<'a> Guest<'a> {
             };
             let stop = match &record {
                 GuestRecord::Stage0(record) => {
+                    self.stage0_records += 1;
                     wanted(record) || matches!(record, Stage0Record::Refused { .. })
                 }
                 GuestRecord::Agent(_) => false,
             };
             self.evidence.file(record)?;
+            let at_ms = milliseconds(self.start.elapsed()).unwrap_or(u64::MAX);
+            self.evidence.note_phase(at_ms);
             if !self.evidence.refused.is_empty() {
                 return Err(Ending::Complete);
             }

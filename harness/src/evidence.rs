@@ -41,6 +41,8 @@ pub struct Evidence {
     pub exited: Option<ExitStatus>,
     /// What the guest was at when it was last heard of.
     pub phase: String,
+    /// When each phase began: milliseconds since the machine was started or restored.
+    pub timeline: Vec<(u64, String)>,
     /// Last lines of the serial console and of QEMU.
     pub console: Vec<String>,
 }
@@ -74,6 +76,17 @@ impl Evidence {
         match record {
             GuestRecord::Stage0(record) => self.file_stage0(record),
             GuestRecord::Agent(record) => self.file_agent(record),
+        }
+    }
+
+    /// Writes into the timeline that the present phase began at `at_ms`, unless it goes on.
+    pub fn note_phase(&mut self, at_ms: u64) {
+        if self
+            .timeline
+            .last()
+            .is_none_or(|(_, phase)| *phase != self.phase)
+        {
+            self.timeline.push((at_ms, self.phase.clone()));
         }
     }
 

@@ -38,6 +38,12 @@ impl Images {
         })
     }
 
+    /// The cache.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// The cache's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

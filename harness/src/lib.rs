@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod payload;
 pub mod progress;
 pub mod report;
+pub mod saves;
 pub mod scenarios;
 mod sys;
 pub mod vm;

@@ -1,8 +1,7 @@
 //! Kernels × scenarios, several at a time.
 
-use crate::accel::Choice;
-use crate::case::{self, CaseResult};
-use crate::drive::{Image, Payload, Watch};
+use crate::case::{self, CaseResult, Setting};
+use crate::drive::{Image, Watch};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use evidence::Scenario;
@@ -26,10 +25,8 @@ pub struct Cell {
 /// What all cells share.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
-    /// Who executes.
-    pub accel: &'a Choice,
-    /// What is pushed.
-    pub payload: &'a Payload,
+    /// What every case needs.
+    pub case: Setting<'a>,
     /// The longest silence that is not yet a hang.
     pub patience: Duration,
     /// How many machines at a time.
@@ -90,13 +87,13 @@ fn run_cell(
         scenario,
     } = cell;
     let task = progress.task(&format!("{kernel} × {}", scenario.name));
+    let progress_phase = |phase: &str| task.at(phase);
     let watch = Watch {
         patience: settings.patience,
         cancelled,
-        progress: &|phase: &str| task.at(phase),
+        progress: &progress_phase,
     };
-    let accel = settings.accel.accel;
-    let result = case::run(kernel, image, accel, settings.payload, scenario, watch);
+    let result = case::run(kernel, image, settings.case, scenario, watch);
     let word = match &result.outcome {
         Outcome::Passed => "exact",
         Outcome::Differs { .. } => "DIFFERS",

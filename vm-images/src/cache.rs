@@ -98,7 +98,7 @@ impl Cache {
         let cache = Self {
             root: root.ok_or(CacheError::NoPlace)?,
         };
-        for folder in ["packages", "trees", "images", "locks", "scratch"] {
+        for folder in ["packages", "trees", "images", "saves", "locks", "scratch"] {
             let path = cache.root.join(folder);
             std::fs::create_dir_all(&path)
                 .map_err(|source| CacheError::new("create", &path, source))?;

@@ -15,6 +15,7 @@ mod initramfs;
 mod mirror;
 mod progress;
 mod resolve;
+mod saves;
 mod update;
 
 pub use cache::{Cache, CacheError};
@@ -27,4 +28,5 @@ pub use initramfs::{InitramfsError, initramfs};
 pub use mirror::{Mirror, MirrorError, Mirrors};
 pub use progress::{Event, Progress, Quiet};
 pub use resolve::ResolveError;
+pub use saves::{SaveError, forget_saved, saved};
 pub use update::{Change, Update, update_lock};

@@ -4,6 +4,7 @@ use super::sys;
 use libc::{c_int, c_void, socklen_t};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 /// Structs that may be handed to the kernel as bytes and filled by it: plain integers, `repr(C)`.
 ///
@@ -82,6 +83,25 @@ pub(super) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: c_int) -> i
     usize::try_from(got).map_err(|_negative| io::Error::last_os_error())
 }
 
+/// poll(2) for something to read, or for the end.
+///
+/// # Errors
+/// What poll(2) says; `TimedOut` if nothing came.
+pub(super) fn wait_readable(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let mut wanted = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: one pollfd, valid for the call.
+    match unsafe { libc::poll(&raw mut wanted, 1, timeout) } {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        1 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// ioctl(2) whose argument is a number.
 pub(super) fn ioctl_number(
     socket: BorrowedFd<'_>,
@@ -104,9 +124,9 @@ pub(super) fn ioctl_struct<T: Plain>(
 }
 
 /// SO_RCVTIMEO and SO_SNDTIMEO, so that no call waits for ever.
-pub(super) fn set_timeouts(socket: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
+pub(super) fn set_timeouts(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
     let timeout = libc::timeval {
-        tv_sec: seconds,
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_usec: 0,
     };
     for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {

@@ -4,9 +4,10 @@ use super::{fd, sys};
 use controller::BdAddr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 /// No single call waits longer than this.
-const CALL_TIMEOUT_S: i64 = 60;
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Address of an L2CAP service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl L2capSocket {
     /// What socket(2) or bind(2) say.
     pub(crate) fn bound(address: L2capAddress) -> io::Result<Self> {
         let socket = fd::socket(libc::SOCK_SEQPACKET, sys::BTPROTO_L2CAP)?;
-        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT_S)?;
+        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT)?;
         fd::bind(socket.as_fd(), &sys::sockaddr_l2::from(address))?;
         Ok(Self { socket })
     }
@@ -68,7 +69,7 @@ impl L2capSocket {
     /// What the kernel says; EAGAIN after the time limit.
     pub(crate) fn accept(&self) -> io::Result<Self> {
         let socket = fd::accept(self.socket.as_fd())?;
-        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT_S)?;
+        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT)?;
         Ok(Self { socket })
     }
 
@@ -80,12 +81,23 @@ impl L2capSocket {
         fd::send(self.socket.as_fd(), message, 0)
     }
 
-    /// recv(2).
+    /// Waits for a message without a call that the probes see.
+    ///
+    /// Kernels such as 5.10.262 hold the socket's lock while recvmsg sleeps, so that nothing can
+    /// be delivered: one must not sleep in it.
     ///
     /// # Errors
-    /// What the kernel says; EAGAIN after the time limit.
+    /// `TimedOut` after the time limit.
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        fd::wait_readable(self.socket.as_fd(), CALL_TIMEOUT)
+    }
+
+    /// recv(2), without waiting.
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN if there is nothing.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        fd::recv(self.socket.as_fd(), buffer, 0)
+        fd::recv(self.socket.as_fd(), buffer, libc::MSG_DONTWAIT)
     }
 }
 

@@ -5,11 +5,13 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use evidence::Scenario;
 use harness::accel;
+use harness::case::{Setting, Start};
 use harness::images::Images;
 use harness::matrix::{self, Cell, Settings};
 use harness::payload::Built;
 use harness::progress::Progress;
 use harness::report::{Report, SCHEMA};
+use harness::saves::Saves;
 use harness::scenarios;
 use harness::vm::Accel;
 use kernels::{KernelId, Manifest};
@@ -37,6 +39,9 @@ pub(crate) struct Options {
     /// How the probes attach
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     attach: Attach,
+    /// Boot each guest, instead of restoring one that was booted once and saved
+    #[arg(long)]
+    boot: bool,
     /// Seconds of silence after which a guest counts as hung
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
@@ -112,9 +117,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             .agent_arguments
             .extend(["--attach".to_owned(), "kprobe".to_owned()]);
     }
-    let settings = Settings {
-        accel: &choice,
+    let saves = Saves::new(images.cache().clone()).context("failed to run QEMU")?;
+    let line = |text: &str| progress.line(text);
+    let case = Setting {
+        accel: choice.accel,
+        start: if options.boot {
+            Start::Boot
+        } else {
+            Start::Restore(&saves)
+        },
         payload: &payload,
+        line: &line,
+    };
+    let settings = Settings {
+        case,
         patience: Duration::from_secs(options.patience),
         jobs: options.jobs.unwrap_or_else(processors),
     };

@@ -2,18 +2,26 @@
 
 mod console;
 mod qemu;
+mod qmp;
 
 pub use console::Console;
 pub use qemu::{Accel, QEMU, VmSpec};
+pub use qmp::QmpError;
+
+use qemu::Fds;
+use qmp::Qmp;
 
 use crate::sys;
 use evidence::{
     AgentRecord, Frame, FrameError, FrameKind, FrameReader, FrameWriter, Order, Sender,
     Stage0Record,
 };
-use std::io::{self, Read as _};
-use std::os::fd::AsRawFd as _;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -68,12 +76,32 @@ pub enum Silence {
     Cancelled,
 }
 
+/// Where the conversation with a guest stood when it was saved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Talk {
+    harness_next_seq: u32,
+    stage0_next_seq: u32,
+}
+
+/// Why a saved machine did not come back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// QEMU cannot be started at all.
+    #[error("cannot start QEMU")]
+    Start(#[source] io::Error),
+    /// QEMU cannot use the state.
+    #[error(transparent)]
+    State(#[from] QmpError),
+}
+
 /// A running QEMU. Dropping it kills it and waits for its end.
 #[derive(Debug)]
 pub struct Vm {
     qemu: Child,
     orders: FrameWriter<UnixStream>,
     port: UnixStream,
+    qmp: Qmp,
     console: Console,
     events: Receiver<VmEvent>,
     readers: Vec<thread::JoinHandle<()>>,
@@ -85,15 +113,41 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 const CHUNK_BYTES: usize = 1 << 20;
 
 impl Vm {
-    /// Starts QEMU. It dies with the calling thread.
+    /// Starts QEMU and boots. It dies with the calling thread.
     ///
     /// # Errors
     /// QEMU is not installed or cannot be started.
     pub fn start(spec: &VmSpec) -> io::Result<Self> {
+        Self::launch(spec, None)
+    }
+
+    /// Starts QEMU with a state that [`Vm::save`] wrote for the same `spec`.
+    ///
+    /// # Errors
+    /// QEMU cannot be started, or cannot use the state.
+    pub fn restore(spec: &VmSpec, state: &File, talk: Talk) -> Result<Self, RestoreError> {
+        let state = state.try_clone().map_err(RestoreError::Start)?;
+        let mut vm = Self::launch(spec, Some((state.into(), talk))).map_err(RestoreError::Start)?;
+        vm.qmp.greet()?;
+        vm.qmp.resume()?;
+        Ok(vm)
+    }
+
+    fn launch(spec: &VmSpec, saved: Option<(OwnedFd, Talk)>) -> io::Result<Self> {
         let (port, port_child) = sys::pair_for_child()?;
         let (console, console_child) = sys::pair_for_child()?;
-        let fds = [port_child, console_child];
-        let mut command = spec.command(fds[0].as_raw_fd(), fds[1].as_raw_fd());
+        let (qmp, qmp_child) = sys::pair_for_child()?;
+        let (incoming, talk) = saved.unzip();
+        let talk = talk.unwrap_or_default();
+        let mut fds = vec![port_child, console_child, qmp_child];
+        let numbers = Fds {
+            port: fds[0].as_raw_fd(),
+            console: fds[1].as_raw_fd(),
+            qmp: fds[2].as_raw_fd(),
+            incoming: incoming.as_ref().map(OwnedFd::as_raw_fd),
+        };
+        fds.extend(incoming);
+        let mut command = spec.command(numbers);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -102,24 +156,42 @@ impl Vm {
         tracing::debug!(?command, "starting QEMU");
         let mut qemu = command.spawn()?;
         drop(fds);
-        let (sender, events) = mpsc::channel();
         let log = Console::default();
         let mut readers = vec![log.follow("guest", console)];
         if let Some(stderr) = qemu.stderr.take() {
             readers.push(log.follow("qemu", stderr));
         }
-        let reading = port.try_clone()?;
+        let (sender, events) = mpsc::channel();
+        let reading = io::BufReader::with_capacity(1 << 16, port.try_clone()?);
+        let frames = FrameReader::resume(reading, talk.stage0_next_seq);
         readers.push(thread::spawn(move || {
-            read_port(reading, |event| sender.send(event).is_ok());
+            read_port(frames, |event| sender.send(event).is_ok())
         }));
-        let orders = FrameWriter::new(port.try_clone()?, Sender::Harness);
+        let orders = FrameWriter::resume(port.try_clone()?, Sender::Harness, talk.harness_next_seq);
+        let qmp = Qmp::new(qmp)?;
         Ok(Self {
             qemu,
             orders,
             port,
+            qmp,
             console: log,
             events,
             readers,
+        })
+    }
+
+    /// Stops the machine for good and writes its state to a file. The guest must be waiting for
+    /// an order, everything that it said having been heard: `stage0_records` of them.
+    ///
+    /// # Errors
+    /// QEMU cannot write the state.
+    pub fn save(&mut self, state: &Path, stage0_records: u32) -> Result<Talk, QmpError> {
+        self.qmp.greet()?;
+        self.qmp.save(state)?;
+        let harness_next_seq = self.orders.next_seq();
+        Ok(Talk {
+            harness_next_seq,
+            stage0_next_seq: stage0_records,
         })
     }
 
@@ -219,8 +291,7 @@ impl Drop for Vm {
     }
 }
 
-fn read_port(port: UnixStream, mut tell: impl FnMut(VmEvent) -> bool) {
-    let mut frames = FrameReader::new(io::BufReader::with_capacity(1 << 16, port).take(u64::MAX));
+fn read_port(mut frames: FrameReader<impl Read>, mut tell: impl FnMut(VmEvent) -> bool) {
     loop {
         let event = match frames.read().map_err(PortError::from) {
             Ok(None) => VmEvent::Closed(Ok(())),

@@ -52,32 +52,84 @@ pub struct VmSpec {
 const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 oops=panic cryptomgr.notests \
      no_timer_check random.trust_cpu=on net.ifnames=0";
 
+/// Numbers of the descriptors that QEMU inherits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fds {
+    /// The record port.
+    pub(super) port: RawFd,
+    /// The serial console.
+    pub(super) console: RawFd,
+    /// The machine protocol.
+    pub(super) qmp: RawFd,
+    /// A saved state to begin with, in place of a boot.
+    pub(super) incoming: Option<RawFd>,
+}
+
 impl VmSpec {
-    /// The command, with the numbers of the descriptors for the record port and the console.
-    pub(super) fn command(&self, port: RawFd, console: RawFd) -> Command {
+    /// The command. No socket has a name in the file system: nothing can be left there.
+    pub(super) fn command(&self, fds: Fds) -> Command {
+        let Fds {
+            port,
+            console,
+            qmp,
+            incoming,
+        } = fds;
         let mut command = Command::new(QEMU);
+        command.args(self.machine_arguments());
+        match incoming {
+            // The kernel is in the saved memory already.
+            Some(fd) => command.args(["-incoming", &format!("fd:{fd}")]),
+            None => command.args(self.boot_arguments()),
+        };
+        for (id, fd) in [("console", console), ("port", port), ("qmp", qmp)] {
+            command.args(["-chardev", &format!("socket,id={id},fd={fd}")]);
+        }
         command.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
+            "-serial",
+            "chardev:console",
+            "-mon",
+            "chardev=qmp,mode=control",
         ]);
-        command.args(["-machine", "pc"]);
-        command.args(self.accel_arguments());
-        command.args(["-smp", "1", "-m", &format!("{}M", self.memory_mib)]);
-        command.args([OsString::from("-kernel"), self.kernel.clone().into()]);
-        command.args([OsString::from("-initrd"), self.initramfs.clone().into()]);
-        command.args(["-append", KERNEL_PARAMETERS]);
-        command.args(["-chardev", &format!("socket,id=console,fd={console}")]);
-        command.args(["-serial", "chardev:console"]);
         command.args(["-device", "virtio-serial-pci,max_ports=2"]);
-        command.args(["-chardev", &format!("socket,id=port,fd={port}")]);
         command.args([
             "-device",
             &format!("virtserialport,chardev=port,name={PORT_NAME}"),
         ]);
         command
+    }
+
+    /// Everything about the machine that a saved state depends on, as words.
+    #[must_use]
+    pub fn machine_arguments(&self) -> Vec<String> {
+        let fixed = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ];
+        let accel = self.accel_arguments();
+        let mut words: Vec<String> = fixed
+            .iter()
+            .chain(&accel)
+            .map(|w| (*w).to_owned())
+            .collect();
+        let memory = format!("{}M", self.memory_mib);
+        words.extend(["-machine", "pc", "-smp", "1", "-m", &memory].map(str::to_owned));
+        words
+    }
+
+    /// What a boot needs.
+    #[must_use]
+    pub fn boot_arguments(&self) -> Vec<OsString> {
+        vec![
+            "-kernel".into(),
+            self.kernel.clone().into(),
+            "-initrd".into(),
+            self.initramfs.clone().into(),
+            "-append".into(),
+            KERNEL_PARAMETERS.into(),
+        ]
     }
 
     /// `la57=off`: five-level paging slows TCG down and nothing here needs it.

@@ -1,0 +1,110 @@
+//! Machines that were booted once and saved, so that a run can begin where they stood.
+//!
+//! What a save is, and how one is made, is the harness's business; here they are kept, whole or
+//! not at all, and made by one process while others wait.
+
+use std::path::{Path, PathBuf};
+
+use crate::cache::{Cache, CacheError, remove};
+use crate::progress::Progress;
+
+const FOLDER: &str = "saves";
+
+/// Why there is no saved machine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError<E> {
+    /// It could not be made.
+    #[error("failed to make a saved machine")]
+    Make(E),
+    /// The cache could not be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// The directory of the saved machine that `key` names; if there is none, `make` is to fill an empty directory.
+///
+/// `key` has to tell everything that decides what the machine is: a save is never looked at twice.
+///
+/// # Errors
+///
+/// It could not be made or kept.
+pub fn saved<E>(
+    cache: &Cache,
+    key: &str,
+    progress: &dyn Progress,
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, SaveError<E>> {
+    let entry = cache.entry(FOLDER, key);
+    if entry.exists() {
+        return Ok(entry);
+    }
+    let _making = cache.lock(key, progress)?;
+    if entry.exists() {
+        return Ok(entry);
+    }
+    let scratch = cache.scratch()?;
+    let made = scratch.path().join("save");
+    std::fs::create_dir(&made).map_err(|source| CacheError::new("create", &made, source))?;
+    make(&made).map_err(SaveError::Make)?;
+    cache.publish(&made, &entry)?;
+    Ok(entry)
+}
+
+/// Drops the saved machine that `key` names, since it turned out to be of no use.
+///
+/// # Errors
+///
+/// It could not be removed.
+pub fn forget_saved(cache: &Cache, key: &str, progress: &dyn Progress) -> Result<(), CacheError> {
+    let _making = cache.lock(key, progress)?;
+    remove(&cache.entry(FOLDER, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Quiet;
+    use std::convert::Infallible;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(dir.path())).unwrap();
+        (dir, cache)
+    }
+
+    /// Check that a save is made once, kept, and made again only after it was dropped.
+    #[test]
+    fn saved_is_made_once_until_forgotten() {
+        let (_dir, cache) = cache();
+        let mut made = 0;
+        for _ in 0..2 {
+            let dir = saved(&cache, "key", &Quiet, |dir| {
+                made += 1;
+                std::fs::write(dir.join("state"), "state").unwrap();
+                Ok::<(), Infallible>(())
+            });
+            assert!(dir.unwrap().join("state").exists());
+        }
+        assert_eq!(made, 1);
+        forget_saved(&cache, "key", &Quiet).unwrap();
+        saved(&cache, "key", &Quiet, |_| {
+            made += 1;
+            Ok::<(), Infallible>(())
+        })
+        .unwrap();
+        assert_eq!(made, 2);
+    }
+
+    /// Check that a save that could not be finished leaves nothing behind.
+    #[test]
+    fn saved_not_finished_leaves_nothing() {
+        let (_dir, cache) = cache();
+        let result = saved(&cache, "key", &Quiet, |dir| {
+            std::fs::write(dir.join("state"), "half").unwrap();
+            Err("QEMU died")
+        });
+        assert!(matches!(result, Err(SaveError::Make("QEMU died"))));
+        assert!(!cache.entry(FOLDER, "key").exists());
+    }
+}
