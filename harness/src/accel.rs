@@ -5,7 +5,7 @@
 //! finding is kept until the machine restarts or QEMU changes.
 
 use crate::drive::{Guest, Image, Watch};
-use crate::vm::{Accel, QEMU, Vm, VmSpec};
+use crate::machine::{Accel, QEMU, Vm, VmSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -25,6 +25,8 @@ pub struct Choice {
 /// Under a KVM that works a guest speaks within half a second, and QEMU's firmware before that.
 const CANARY_PATIENCE: Duration = Duration::from_secs(5);
 const CANARY_MEMORY_MIB: u32 = 256;
+/// So much of what a guest said last goes into the reason.
+const LAST_SAID_CHARACTERS: usize = 80;
 
 /// Chooses: what the user wants, else what was found before, else by booting `canary` under KVM.
 #[must_use]
@@ -113,6 +115,7 @@ fn try_kvm(canary: &Image, cancelled: &(dyn Fn() -> bool + Sync)) -> Choice {
                 .console
                 .last()
                 .map_or("nothing", String::as_str);
+            let said: String = said.chars().take(LAST_SAID_CHARACTERS).collect();
             tcg(&format!(
                 "/dev/kvm opens, but no guest comes up under it (last said: {said})"
             ))

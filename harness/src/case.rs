@@ -3,9 +3,9 @@
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::expect::{cross_check, expect};
+use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::saves::{self, NoGuest, Saves};
-use crate::vm::{Accel, Vm};
 use anyhow::Context as _;
 use evidence::{ExitStatus, Scenario};
 use kernels::KernelId;

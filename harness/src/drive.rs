@@ -1,7 +1,7 @@
 //! Driving one guest through one scenario: boot, modules, payload, run.
 
 use crate::evidence::{Ending, Evidence};
-use crate::vm::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
+use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
 use evidence::{Order, Scenario, Stage0Record};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -62,8 +62,17 @@ pub struct Watch<'a> {
     pub patience: Duration,
     /// Does the user want to stop?
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
-    /// Told what the guest is at.
-    pub progress: &'a (dyn Fn(&str) + Sync),
+    /// Told what the guest is at, often.
+    pub progress: &'a (dyn Fn(Sign<'_>) + Sync),
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy)]
+pub struct Sign<'a> {
+    /// The guest's QEMU.
+    pub qemu_pid: u32,
+    /// What it is at.
+    pub phase: &'a str,
 }
 
 impl std::fmt::Debug for Watch<'_> {
@@ -216,10 +225,18 @@ impl<'a> Guest<'a> {
         self.vm.order(order).map_err(Ending::Unreachable)
     }
 
+    /// Says what the guest is at.
+    pub fn tell(&self, phase: &str) {
+        (self.watch.progress)(Sign {
+            qemu_pid: self.vm.qemu_pid(),
+            phase,
+        });
+    }
+
     /// Files records until one of stage 0 is `wanted`, or stage 0 refuses an order.
     fn until(&mut self, wanted: impl Fn(&Stage0Record) -> bool) -> Result<(), Ending> {
         loop {
-            (self.watch.progress)(&self.evidence.phase);
+            self.tell(&self.evidence.phase);
             let event = self.vm.next(self.watch.patience, &self.watch.cancelled);
             let record = match event {
                 Ok(VmEvent::Record(record)) => *record,

@@ -1,6 +1,6 @@
 //! Everything that one run of one scenario brought home.
 
-use crate::vm::{GuestRecord, PortError};
+use crate::machine::{GuestRecord, PortError};
 use controller::Entry;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION,

@@ -1,7 +1,7 @@
 //! Kernels × scenarios, several at a time.
 
 use crate::case::{self, CaseResult, Setting};
-use crate::drive::{Image, Watch};
+use crate::drive::{Image, Sign, Watch};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use evidence::Scenario;
@@ -87,7 +87,7 @@ fn run_cell(
         scenario,
     } = cell;
     let task = progress.task(&format!("{kernel} × {}", scenario.name));
-    let progress_phase = |phase: &str| task.at(phase);
+    let progress_phase = |sign: Sign<'_>| task.at(sign.phase);
     let watch = Watch {
         patience: settings.patience,
         cancelled,

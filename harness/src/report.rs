@@ -1,8 +1,8 @@
 //! What a run came to, for people and for machines.
 
 use crate::case::CaseResult;
+use crate::machine::Accel;
 use crate::outcome::{DeathClass, Outcome};
-use crate::vm::Accel;
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -79,7 +79,7 @@ impl Report {
             .count();
         let _ = writeln!(
             text,
-            "{passed} of {} passed in {:.1} s ({}: {})",
+            "\n{passed} of {} passed in {:.1} s ({}: {})",
             self.results.len(),
             self.total.as_secs_f64(),
             self.accel,

@@ -5,7 +5,7 @@
 
 use crate::drive::{Guest, Image, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::vm::{QEMU, RestoreError, Talk, Vm, VmSpec};
+use crate::machine::{QEMU, RestoreError, Talk, Vm, VmSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
@@ -92,7 +92,6 @@ impl Saves {
             SaveError::Make(no_guest) => no_guest,
             other => NoGuest::outside(other),
         })?;
-        (watch.progress)("restoring");
         let start = Instant::now();
         let notes = fs::read(folder.join(NOTES)).map_err(NoGuest::outside)?;
         let notes: Notes = serde_json::from_slice(&notes).map_err(NoGuest::outside)?;
@@ -145,7 +144,7 @@ fn save_new(spec: &VmSpec, watch: Watch<'_>, folder: &Path) -> Result<(), NoGues
         guest.finish(Duration::ZERO);
         return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
     }
-    (watch.progress)("saving");
+    guest.tell("saving");
     let talk = guest.save(&folder.join(STATE)).map_err(NoGuest::outside)?;
     let notes = Notes {
         talk,
@@ -157,7 +156,7 @@ fn save_new(spec: &VmSpec, watch: Watch<'_>, folder: &Path) -> Result<(), NoGues
 
 /// The machine of an image.
 #[must_use]
-pub fn spec(image: &Image, accel: crate::vm::Accel, memory_mib: u32) -> VmSpec {
+pub fn spec(image: &Image, accel: crate::machine::Accel, memory_mib: u32) -> VmSpec {
     VmSpec {
         accel,
         memory_mib,

@@ -1,0 +1,101 @@
+//! What tests with real guests share: the payload that xtask built, and an image.
+
+use evidence::Scenario;
+use harness::accel;
+use harness::case::{self, CaseResult, Setting, Start};
+use harness::drive::{Image, Payload, Sign, Watch};
+use harness::images::Images;
+use harness::machine::Accel;
+use harness::payload::Built;
+use harness::progress::Progress;
+use harness::saves::Saves;
+use kernels::KernelId;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Everything that a run needs, provided once per test process.
+pub(crate) struct Lab {
+    pub(crate) images: Images,
+    pub(crate) built: Built,
+    saves: Saves,
+    accel: OnceLock<Accel>,
+}
+
+/// The repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The lab of this process.
+pub(crate) fn lab() -> &'static Lab {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    LAB.get_or_init(|| {
+        let images = Images::open(None, None, repository()).unwrap();
+        let saves = Saves::new(images.cache().clone()).unwrap();
+        Lab {
+            images,
+            built: Built::load().unwrap(),
+            saves,
+            accel: OnceLock::new(),
+        }
+    })
+}
+
+/// A run with something unusual about it.
+pub(crate) struct Run<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) scenario: Scenario,
+    pub(crate) payload: Payload,
+    pub(crate) patience: Duration,
+    pub(crate) watch: &'a (dyn Fn(Sign<'_>) + Sync),
+}
+
+impl Run<'_> {
+    /// A regular run.
+    pub(crate) fn new(kernel: &str, scenario: Scenario) -> Run<'_> {
+        Run {
+            kernel,
+            scenario,
+            payload: lab().built.payload.clone(),
+            patience: Duration::from_secs(60),
+            watch: &|_| {},
+        }
+    }
+
+    /// Carries it out.
+    pub(crate) fn go(self) -> CaseResult {
+        let lab = lab();
+        let kernel: KernelId = self.kernel.parse().unwrap();
+        let image = image(&kernel);
+        let accel = *lab
+            .accel
+            .get_or_init(|| accel::choose(None, &image, lab.images.folder(), &|| false).accel);
+        let setting = Setting {
+            accel,
+            start: Start::Restore(&lab.saves),
+            payload: &self.payload,
+            line: &|_| {},
+        };
+        let watch = Watch {
+            patience: self.patience,
+            cancelled: &|| false,
+            progress: self.watch,
+        };
+        case::run(&kernel, &image, setting, &self.scenario, watch)
+    }
+}
+
+/// The image of a kernel.
+pub(crate) fn image(kernel: &KernelId) -> Image {
+    let lab = lab();
+    lab.images
+        .provide(kernel, &lab.built.stage0, true, &Progress::hidden())
+        .unwrap()
+}
+
+/// The scenario of that name.
+pub(crate) fn scenario(name: &str) -> Scenario {
+    let all = harness::scenarios::all();
+    all.into_iter().find(|s| s.name == name).unwrap()
+}

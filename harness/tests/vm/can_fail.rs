@@ -1,0 +1,128 @@
+//! Each way in which a run can go wrong, planted, and reported as itself.
+
+use crate::common::{Run, lab, scenario};
+use controller::{ControllerId, Direction, Fault, FaultAction, PacketKind};
+use evidence::{Scenario, Step};
+use harness::outcome::{DeathClass, Outcome};
+use std::process::Command;
+use std::time::Duration;
+
+const KERNEL: &str = "debian:6.12";
+
+/// The scenario with one more step after the connection stands.
+fn with_step(step: Step) -> Scenario {
+    let mut scenario = scenario("l2cap-seqpacket");
+    scenario.steps.insert(2, step);
+    scenario
+}
+
+fn death(outcome: Outcome) -> (DeathClass, String) {
+    match outcome {
+        Outcome::Died { class, phase, .. } => (class, phase),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Check that a probe that counts one call too many per series is found in exactly these series.
+#[test]
+fn probe_off_by_one_differs_by_one() {
+    let object = "socket.bpf.o";
+    let payload = lab()
+        .built
+        .with_object(object, "socket_off_by_one.bpf.o")
+        .unwrap();
+    let result = Run {
+        payload,
+        ..Run::new(KERNEL, scenario("l2cap-seqpacket"))
+    }
+    .go();
+    let Outcome::Differs { differences } = result.outcome else {
+        panic!("{:?}", result.outcome)
+    };
+    let values: Vec<_> = differences
+        .iter()
+        .map(|d| (d.metric.as_str(), d.expected.as_str(), d.observed.as_str()))
+        .collect();
+    let calls = "bluetooth_socket_calls_total";
+    assert_eq!(
+        values,
+        [(calls, "52", "53"), (calls, "1", "2"), (calls, "52", "53")]
+    );
+}
+
+/// Check that a packet that the controller swallows is missed.
+#[test]
+fn packet_swallowed_by_controller_fails_the_transfer() {
+    let fault = Fault {
+        controller: ControllerId::from_index(0),
+        direction: Direction::HostToController,
+        kind: PacketKind::Acl,
+        after: 5,
+        action: FaultAction::Drop,
+    };
+    let result = Run::new(KERNEL, with_step(Step::Inject { fault })).go();
+    let Outcome::Failed { step, error } = result.outcome else {
+        panic!("{:?}", result.outcome)
+    };
+    assert!(step.contains("23 messages"), "{step}");
+    assert!(error.contains("message 5 of 23"), "{error}");
+}
+
+/// Check that a kernel that panics is reported as that, with the console's last words.
+#[test]
+fn kernel_panic_is_a_panic() {
+    let result = Run::new(KERNEL, with_step(Step::Panic)).go();
+    let console = result.evidence.console.join("\n");
+    let (class, phase) = death(result.outcome);
+    assert_eq!(
+        (class, phase.contains("crash the kernel")),
+        (DeathClass::Panic, true)
+    );
+    assert!(console.contains("sysrq triggered crash"), "{console}");
+}
+
+/// Check that an agent that never answers is a hang, in the phase where it stopped.
+#[test]
+fn agent_that_never_answers_is_a_hang() {
+    let patience = Duration::from_secs(20);
+    let result = Run {
+        patience,
+        ..Run::new(KERNEL, with_step(Step::Hang))
+    }
+    .go();
+    let (class, phase) = death(result.outcome);
+    assert_eq!(
+        (class, phase.contains("stop answering")),
+        (DeathClass::Hang, true)
+    );
+}
+
+/// Check that an agent that ends without its end record is reported as that.
+#[test]
+fn agent_that_ends_early_is_agent_died() {
+    let mut payload = lab().built.payload.clone();
+    payload.agent_arguments.push("--no-such-option".to_owned());
+    let result = Run {
+        payload,
+        ..Run::new(KERNEL, scenario("l2cap-seqpacket"))
+    }
+    .go();
+    assert_eq!(death(result.outcome).0, DeathClass::AgentDied);
+}
+
+/// Check that a QEMU that somebody kills is reported as that.
+#[test]
+fn qemu_killed_is_qemu_died() {
+    let kill = |sign: harness::drive::Sign<'_>| {
+        if sign.phase == "loading probes" {
+            let pid = sign.qemu_pid.to_string();
+            Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+        }
+    };
+    let result = Run {
+        watch: &kill,
+        ..Run::new(KERNEL, scenario("l2cap-seqpacket"))
+    }
+    .go();
+    assert_eq!(death(result.outcome).0, DeathClass::QemuDied);
+}

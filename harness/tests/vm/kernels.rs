@@ -1,0 +1,50 @@
+//! The main job on the kernels that are tested before each merge.
+
+use crate::common::{Run, lab, scenario};
+use harness::outcome::Outcome;
+use rstest::rstest;
+
+/// Check that every metric is exact in every scenario on the kernels of the group `smoke`.
+#[test]
+fn smoke_kernels_are_exact() {
+    let manifest = lab().images.manifest();
+    let kernels = manifest.group("smoke").unwrap();
+    assert!(kernels.len() >= 3, "{kernels:?}");
+    for kernel in kernels {
+        for scenario in harness::scenarios::all() {
+            let result = Run::new(&kernel.to_string(), scenario).go();
+            assert_eq!(
+                result.outcome,
+                Outcome::Passed,
+                "{kernel} {}",
+                result.scenario
+            );
+            assert!(
+                result.evidence.lost.is_empty(),
+                "{:?}",
+                result.evidence.lost
+            );
+        }
+    }
+}
+
+/// Check that kprobes, the fallback, count the same.
+#[rstest]
+#[case("debian:6.1")]
+#[case("debian:7.3")]
+fn kprobes_are_as_exact(#[case] kernel: &str) {
+    let mut run = Run::new(kernel, scenario("l2cap-seqpacket"));
+    run.payload
+        .agent_arguments
+        .extend(["--attach".to_owned(), "kprobe".to_owned()]);
+    let result = run.go();
+    assert_eq!(result.outcome, Outcome::Passed);
+    let kinds: Vec<&str> = result
+        .evidence
+        .probes
+        .iter()
+        .map(|probe| probe.attach.as_str())
+        .collect();
+    assert!(kinds.contains(&"kretprobe"), "{kinds:?}");
+    assert!(!kinds.contains(&"fexit"), "{kinds:?}");
+}

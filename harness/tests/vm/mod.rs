@@ -1,0 +1,3 @@
+mod can_fail;
+mod kernels;
+mod left_behind;
