@@ -5,7 +5,7 @@ use crate::port::Port;
 use anyhow::{Context as _, ensure};
 use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
 use controller::transport::{Port as ControllerPort, Server};
-use controller::{Air, BdAddr, ControllerId, Entry, Fault, Profile};
+use controller::{AckPolicy, Air, BdAddr, ControllerId, Entry, Fault, Profile};
 use evidence::DeviceCounters;
 use std::path::Path;
 
@@ -82,15 +82,44 @@ impl Controllers {
     /// # Errors
     /// There is no such controller.
     pub(crate) fn address(&self, number: usize) -> anyhow::Result<BdAddr> {
-        let place = self.places.get(number);
-        Ok(place
-            .with_context(|| format!("there is no controller {number}"))?
-            .address)
+        Ok(self.place(number)?.address)
     }
 
     /// Has a controller misbehave.
     pub(crate) fn inject(&self, fault: Fault) {
         self.server.with_air(|air| air.add_fault(fault));
+    }
+
+    /// Changes when a controller gives buffers back.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub(crate) fn set_acks(&self, number: usize, policy: AckPolicy) -> anyhow::Result<()> {
+        let id = self.place(number)?.id;
+        self.server
+            .with_air(|air| air.set_ack_policy(id, None, policy));
+        Ok(())
+    }
+
+    /// Has one controller give back what is outstanding.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub(crate) fn flush_acks_of(&self, number: usize) -> anyhow::Result<()> {
+        let id = self.place(number)?.id;
+        self.server.with_air(|air| air.flush_acks(id));
+        Ok(())
+    }
+
+    /// How many packets have crossed so far, all controllers together.
+    pub(crate) fn crossed(&self) -> usize {
+        self.server.with_air(|air| air.ledger().entries().len())
+    }
+
+    fn place(&self, number: usize) -> anyhow::Result<&Place> {
+        self.places
+            .get(number)
+            .with_context(|| format!("there is no controller {number}"))
     }
 
     /// Gives all buffers back that policies hold.

@@ -1,28 +1,32 @@
 //! Carrying out the steps of a scenario.
 
-use crate::bluetooth::l2cap::{L2capAddress, L2capSocket};
+use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use crate::controllers::Controllers;
 use crate::port::Port;
-use crate::transfer;
+use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
-use evidence::{Direction, Protocol, Step};
+use controller::BdAddr;
+use evidence::{Direction, Service, Step, Traffic};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 /// What steps work on.
 struct Stage<'a> {
     controllers: &'a Controllers,
     calls: &'a CallLog,
-    sockets: BTreeMap<String, L2capSocket>,
-    /// Addresses of listening sockets.
-    services: BTreeMap<String, L2capAddress>,
+    sockets: BTreeMap<String, Socket>,
+    /// Where listening sockets are reached.
+    services: BTreeMap<String, (BdAddr, Service)>,
+    /// Length and number of the messages that a socket was filled with.
+    filled: BTreeMap<String, (usize, u32)>,
 }
 
 /// The sockets of a scenario, open while this lives: closing one makes packets.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
-    _sockets: BTreeMap<String, L2capSocket>,
+    _sockets: BTreeMap<String, Socket>,
 }
 
 /// Carries out all steps, in order.
@@ -40,6 +44,7 @@ pub(crate) fn carry_out(
         calls,
         sockets: BTreeMap::new(),
         services: BTreeMap::new(),
+        filled: BTreeMap::new(),
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
@@ -50,16 +55,28 @@ pub(crate) fn carry_out(
     })
 }
 
+/// A step in words.
 fn describe(step: &Step) -> String {
     match step {
-        Step::Listen { socket, psm, .. } => format!("{socket} listens on PSM {psm:#06x}"),
+        Step::Listen { socket, .. } => format!("{socket} listens"),
         Step::Connect { socket, to, .. } => format!("{socket} connects to {to}"),
-        Step::Transfer(t) => {
-            format!(
-                "{} messages of {} bytes from {} to {}",
-                t.messages, t.bytes, t.from, t.to
-            )
+        Step::SendBuffer { socket, bytes } => format!("{socket} asks for SO_SNDBUF {bytes}"),
+        Step::Transfer { traffic } => {
+            let one = |t: &Traffic| {
+                format!(
+                    "{} messages of {} bytes from {} to {}",
+                    t.messages, t.bytes, t.from, t.to
+                )
+            };
+            traffic.iter().map(one).collect::<Vec<_>>().join(", ")
         }
+        Step::FillUntilFull { socket, bytes, .. } => {
+            format!("fill {socket} with messages of {bytes} bytes")
+        }
+        Step::Drain { to, .. } => format!("drain through {to}"),
+        Step::Peek { socket, times } => format!("{socket} peeks {times} times"),
+        Step::Write { socket, bytes } => format!("{socket} writes {bytes} bytes"),
+        Step::Read { socket, bytes } => format!("{socket} reads {bytes} bytes"),
         Step::FailingWrite {
             socket,
             bytes,
@@ -67,6 +84,14 @@ fn describe(step: &Step) -> String {
         } => {
             format!("{socket} writes {bytes} bytes, to fail with errno {errno}")
         }
+        Step::FailingRead { socket, errno } => {
+            format!("{socket} reads, to fail with errno {errno}")
+        }
+        Step::Close { socket } => format!("close {socket}"),
+        Step::AwaitHangUp { socket } => format!("await the end of {socket}"),
+        Step::Quiet { milliseconds } => format!("await {milliseconds} ms without packets"),
+        Step::Acks { controller, policy } => format!("controller {controller} acks {policy:?}"),
+        Step::FlushAcks { controller } => format!("controller {controller} acks everything"),
         Step::Inject { fault } => format!("inject {fault:?}"),
         Step::Panic => "crash the kernel".to_owned(),
         Step::Hang => "stop answering".to_owned(),
@@ -79,23 +104,44 @@ impl Stage<'_> {
             Step::Listen {
                 socket,
                 controller,
-                psm,
-            } => self.listen(socket, *controller, *psm),
+                service,
+            } => self.listen(socket, *controller, *service),
             Step::Connect {
                 socket,
                 from,
                 to,
                 accepted,
             } => self.connect(socket, *from, to, accepted),
-            Step::Transfer(traffic) => {
-                let (from, to) = (self.socket(&traffic.from)?, self.socket(&traffic.to)?);
-                transfer::transfer(traffic, from, to, self.calls)
+            Step::SendBuffer { socket, bytes } => self
+                .socket(socket)?
+                .set_send_buffer(*bytes)
+                .context("failed to set SO_SNDBUF"),
+            Step::Transfer { traffic } => self.transfer(traffic),
+            Step::FillUntilFull {
+                socket,
+                bytes,
+                further,
+            } => self.fill(socket, *bytes, *further),
+            Step::Drain { from, to } => self.drain(from, to),
+            Step::Peek { socket, times } => self.peek(socket, *times),
+            Step::Write { socket, bytes } => self.write(socket, *bytes),
+            Step::Read { socket, bytes } => {
+                transfer::read_message(self.socket(socket)?, 0, *bytes, self.calls)
             }
             Step::FailingWrite {
                 socket,
                 bytes,
                 errno,
             } => self.failing_write(socket, *bytes, *errno),
+            Step::FailingRead { socket, errno } => self.failing_read(socket, *errno),
+            Step::Close { socket } => self.close(socket),
+            Step::AwaitHangUp { socket } => self
+                .socket(socket)?
+                .wait_hang_up()
+                .context("it did not end"),
+            Step::Quiet { milliseconds } => self.quiet(Duration::from_millis(*milliseconds)),
+            Step::Acks { controller, policy } => self.controllers.set_acks(*controller, *policy),
+            Step::FlushAcks { controller } => self.controllers.flush_acks_of(*controller),
             Step::Inject { fault } => {
                 self.controllers.inject(*fault);
                 Ok(())
@@ -110,55 +156,164 @@ impl Stage<'_> {
         }
     }
 
-    fn listen(&mut self, name: &str, controller: usize, psm: u16) -> anyhow::Result<()> {
-        let address = L2capAddress {
-            bdaddr: self.controllers.address(controller)?,
-            psm,
-        };
-        let socket = L2capSocket::bound(address).context("failed to bind")?;
+    fn listen(&mut self, name: &str, controller: usize, service: Service) -> anyhow::Result<()> {
+        let device = self.controllers.address(controller)?;
+        let socket = Socket::bound(service, device, true).context("failed to bind")?;
         socket.listen().context("failed to listen")?;
-        self.services.insert(name.to_owned(), address);
+        self.services.insert(name.to_owned(), (device, service));
         self.sockets.insert(name.to_owned(), socket);
         Ok(())
     }
 
     /// connect(2) returns when both ends are connected; what accept(2) takes is queued by then.
     fn connect(&mut self, name: &str, from: usize, to: &str, accepted: &str) -> anyhow::Result<()> {
-        let source = L2capAddress {
-            bdaddr: self.controllers.address(from)?,
-            psm: 0,
-        };
-        let service = *self
-            .services
-            .get(to)
-            .with_context(|| format!("{to} does not listen"))?;
-        let socket = L2capSocket::bound(source).context("failed to bind")?;
-        socket.connect(service).context("failed to connect")?;
+        let own = self.controllers.address(from)?;
+        let known = self.services.get(to);
+        let (device, service) = *known.with_context(|| format!("{to} does not listen"))?;
+        let socket = Socket::bound(service, own, false).context("failed to bind")?;
+        socket.connect(device).context("failed to connect")?;
         let peer = self.socket(to)?.accept().context("failed to accept")?;
         self.sockets.insert(name.to_owned(), socket);
         self.sockets.insert(accepted.to_owned(), peer);
         Ok(())
     }
 
-    fn failing_write(&self, name: &str, bytes: usize, errno: i32) -> anyhow::Result<()> {
-        let message = transfer::message(0, bytes);
-        let result = self.socket(name)?.send(&message);
-        match self.calls.note(Protocol::L2cap, Direction::Write, result) {
-            Ok(sent) => bail!("the write succeeded with {sent} bytes"),
-            Err(error) => {
-                ensure!(
-                    error.raw_os_error() == Some(errno),
-                    "the write failed with {error}, not {}",
-                    io::Error::from_raw_os_error(errno)
-                );
-                Ok(())
+    fn transfer(&self, traffic: &[Traffic]) -> anyhow::Result<()> {
+        let streams: Vec<Stream<'_>> = traffic
+            .iter()
+            .map(|traffic| self.stream(traffic))
+            .collect::<Result<_, _>>()?;
+        transfer::transfer(&streams, self.calls)
+    }
+
+    fn stream<'a>(&'a self, traffic: &'a Traffic) -> anyhow::Result<Stream<'a>> {
+        let from = self.socket(&traffic.from)?;
+        let to = self.socket(&traffic.to)?;
+        Ok(Stream { traffic, from, to })
+    }
+
+    fn fill(&mut self, name: &str, bytes: usize, further: u32) -> anyhow::Result<()> {
+        let mut messages = 0;
+        while self.try_write(name, messages, bytes)? {
+            messages += 1;
+        }
+        for _ in 0..further {
+            ensure!(
+                !self.try_write(name, messages, bytes)?,
+                "a full socket took one more"
+            );
+        }
+        self.filled.insert(name.to_owned(), (bytes, messages));
+        Ok(())
+    }
+
+    /// Writes the n-th message without waiting; says whether it was taken or the buffer is full.
+    fn try_write(&self, name: &str, number: u32, bytes: usize) -> anyhow::Result<bool> {
+        let socket = self.socket(name)?;
+        let result = socket.try_send(&transfer::message(number, bytes));
+        match self.calls.note(socket.protocol(), Direction::Write, result) {
+            Ok(sent) => {
+                ensure!(sent == bytes, "the write took {sent} bytes");
+                Ok(true)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error).context("write failed"),
         }
     }
 
-    fn socket(&self, name: &str) -> anyhow::Result<&L2capSocket> {
+    fn drain(&mut self, from: &str, to: &str) -> anyhow::Result<()> {
+        let filled = self.filled.remove(from);
+        let (bytes, messages) = filled.with_context(|| format!("{from} was not filled"))?;
+        for number in 0..messages {
+            transfer::read_message(self.socket(to)?, number, bytes, self.calls)
+                .with_context(|| format!("message {number} of {messages} is wrong"))?;
+        }
+        Ok(())
+    }
+
+    fn peek(&self, name: &str, times: u32) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        socket.wait_readable().context("nothing came")?;
+        let mut buffer = vec![0; 1 << 16];
+        for _ in 0..times {
+            let result = socket.peek(&mut buffer);
+            self.calls
+                .note(socket.protocol(), Direction::Peek, result)
+                .context("peek failed")?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: usize) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        let result = socket.send(&transfer::message(0, bytes));
+        let sent = self
+            .calls
+            .note(socket.protocol(), Direction::Write, result)?;
+        ensure!(sent == bytes, "the write took {sent} bytes");
+        Ok(())
+    }
+
+    fn failing_write(&self, name: &str, bytes: usize, errno: i32) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        let result = socket.send(&transfer::message(0, bytes));
+        expect_errno(
+            self.calls.note(socket.protocol(), Direction::Write, result),
+            errno,
+        )
+    }
+
+    fn failing_read(&self, name: &str, errno: i32) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        let result = socket.recv(&mut [0; 64]);
+        expect_errno(
+            self.calls.note(socket.protocol(), Direction::Read, result),
+            errno,
+        )
+    }
+
+    fn close(&mut self, name: &str) -> anyhow::Result<()> {
+        let socket = self.sockets.remove(name);
+        socket
+            .map(drop)
+            .with_context(|| format!("there is no socket {name}"))
+    }
+
+    fn quiet(&self, wanted: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + QUIET_PATIENCE;
+        let mut crossed = self.controllers.crossed();
+        let mut since = Instant::now();
+        while since.elapsed() < wanted {
+            ensure!(Instant::now() < deadline, "packets never stopped crossing");
+            thread::sleep(QUIET_PAUSE);
+            let now = self.controllers.crossed();
+            if now != crossed {
+                crossed = now;
+                since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn socket(&self, name: &str) -> anyhow::Result<&Socket> {
         self.sockets
             .get(name)
             .with_context(|| format!("there is no socket {name}"))
+    }
+}
+
+const QUIET_PATIENCE: Duration = Duration::from_secs(30);
+const QUIET_PAUSE: Duration = Duration::from_millis(10);
+
+fn expect_errno(result: io::Result<usize>, errno: i32) -> anyhow::Result<()> {
+    match result {
+        Ok(bytes) => bail!("the call succeeded with {bytes} bytes"),
+        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
+        Err(error) => {
+            bail!(
+                "the call failed with {error}, not {}",
+                io::Error::from_raw_os_error(errno)
+            )
+        }
     }
 }

@@ -1,38 +1,84 @@
 //! Messages from one socket to another, every byte checked.
 
-use crate::bluetooth::l2cap::L2capSocket;
+use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use anyhow::{Context as _, bail, ensure};
-use evidence::{Direction, Protocol, Traffic};
+use evidence::{Direction, Traffic};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// Room for any message that a scenario sends, so that a message that is too long is seen.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// Writes and reads at the same time, so that neither waits for the other's end.
+/// One stream of messages and the sockets at its ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stream<'a> {
+    /// How much.
+    pub(crate) traffic: &'a Traffic,
+    /// The writing socket.
+    pub(crate) from: &'a Socket,
+    /// The reading socket.
+    pub(crate) to: &'a Socket,
+}
+
+/// Writes and reads all streams at the same time, each end in a thread of its own, so that none
+/// waits for another stream.
 ///
 /// # Errors
 /// A call fails, or what is read is not what was written.
-pub(crate) fn transfer(
-    traffic: &Traffic,
-    from: &L2capSocket,
-    to: &L2capSocket,
-    calls: &CallLog,
-) -> anyhow::Result<()> {
+pub(crate) fn transfer(streams: &[Stream<'_>], calls: &CallLog) -> anyhow::Result<()> {
+    let windows: Vec<Window> = streams.iter().map(|_| Window::default()).collect();
     thread::scope(|scope| {
-        let writer = scope.spawn(|| write_all(traffic, from, calls));
-        let read = read_all(traffic, to, calls);
-        let written = writer
-            .join()
-            .unwrap_or_else(|_panic| bail!("the writing thread panicked"));
-        written.and(read)
+        let mut ends = Vec::new();
+        for (stream, window) in streams.iter().zip(&windows) {
+            ends.push(scope.spawn(|| write_all(*stream, window, calls)));
+            ends.push(scope.spawn(|| read_all(*stream, window, calls)));
+        }
+        let joined = ends.into_iter().map(thread::ScopedJoinHandle::join);
+        let results: Vec<anyhow::Result<()>> = joined
+            .map(|end| end.unwrap_or_else(|_panic| bail!("a thread panicked")))
+            .collect();
+        results.into_iter().collect()
     })
 }
 
-fn write_all(traffic: &Traffic, socket: &L2capSocket, calls: &CallLog) -> anyhow::Result<()> {
+/// How many messages may be between writer and reader. L2CAP's basic mode drops what finds a full
+/// receive buffer (Kernel: l2cap_sock_recv_cb()): 64 small messages fill a third of the default.
+const WINDOW_MESSAGES: u32 = 64;
+
+/// Keeps a writer from running away from its reader.
+#[derive(Debug, Default)]
+struct Window {
+    read: Mutex<Read>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    messages: u32,
+    ended: bool,
+}
+
+impl Window {
+    /// Waits until message `number` may be written. A reader that has ended is waited for no more.
+    fn wait_for(&self, number: u32) {
+        let far = |read: &mut Read| !read.ended && number >= read.messages + WINDOW_MESSAGES;
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.moved.wait_while(read, far));
+    }
+
+    fn advance(&self, change: impl FnOnce(&mut Read)) {
+        change(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        self.moved.notify_all();
+    }
+}
+
+fn write_all(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
+    let Stream { traffic, from, .. } = stream;
     for number in 0..traffic.messages {
+        window.wait_for(number);
         let message = message(number, traffic.bytes);
-        let result = calls.note(Protocol::L2cap, Direction::Write, socket.send(&message));
+        let result = calls.note(from.protocol(), Direction::Write, from.send(&message));
         let sent = result.with_context(|| format!("write of message {number} failed"))?;
         ensure!(
             sent == traffic.bytes,
@@ -42,19 +88,69 @@ fn write_all(traffic: &Traffic, socket: &L2capSocket, calls: &CallLog) -> anyhow
     Ok(())
 }
 
-fn read_all(traffic: &Traffic, socket: &L2capSocket, calls: &CallLog) -> anyhow::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
+fn read_all(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
+    let result = if stream.to.keeps_messages() {
+        read_messages(stream, window, calls)
+    } else {
+        // A stream has flow control of its own.
+        window.advance(|read| read.ended = true);
+        read_bytes(stream.traffic, stream.to, calls)
+    };
+    window.advance(|read| read.ended = true);
+    result
+}
+
+fn read_messages(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
+    let Stream { traffic, to, .. } = stream;
     for number in 0..traffic.messages {
-        let ready = socket.wait_readable();
-        ready.with_context(|| format!("message {number} did not come"))?;
-        let result = calls.note(Protocol::L2cap, Direction::Read, socket.recv(&mut buffer));
-        let got = result.with_context(|| format!("read of message {number} failed"))?;
-        let wanted = message(number, traffic.bytes);
+        read_message(to, number, traffic.bytes, calls)
+            .with_context(|| format!("message {number} of {} is wrong", traffic.messages))?;
+        window.advance(|read| read.messages += 1);
+    }
+    Ok(())
+}
+
+/// Reads one message and compares it with the n-th.
+///
+/// # Errors
+/// None comes, or another.
+pub(crate) fn read_message(
+    socket: &Socket,
+    number: u32,
+    bytes: usize,
+    calls: &CallLog,
+) -> anyhow::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    socket.wait_readable().context("it did not come")?;
+    let result = calls.note(socket.protocol(), Direction::Read, socket.recv(&mut buffer));
+    let got = result.context("read failed")?;
+    let wanted = message(number, bytes);
+    ensure!(
+        buffer.get(..got) == Some(wanted.as_slice()),
+        "it did not arrive as it was sent ({got} bytes came)"
+    );
+    Ok(())
+}
+
+/// Reads a stream without borders between messages.
+fn read_bytes(traffic: &Traffic, socket: &Socket, calls: &CallLog) -> anyhow::Result<()> {
+    let all = (0..traffic.messages).flat_map(|number| message(number, traffic.bytes));
+    let wanted: Vec<u8> = all.collect();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut done = 0;
+    while done < wanted.len() {
+        let of = wanted.len();
+        socket
+            .wait_readable()
+            .with_context(|| format!("nothing after {done} of {of} bytes"))?;
+        let result = calls.note(socket.protocol(), Direction::Read, socket.recv(&mut buffer));
+        let got = result.with_context(|| format!("read after {done} of {of} bytes failed"))?;
+        ensure!(got > 0, "the end came after {done} of {of} bytes");
         ensure!(
-            buffer.get(..got) == Some(wanted.as_slice()),
-            "message {number} of {} did not arrive as it was sent ({got} bytes came)",
-            traffic.messages
+            wanted.get(done..done + got) == buffer.get(..got),
+            "bytes after {done} of {of} did not arrive as they were sent"
         );
+        done += got;
     }
     Ok(())
 }

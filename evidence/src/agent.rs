@@ -91,6 +91,8 @@ pub enum Direction {
     Read,
     /// sendmsg and its kin.
     Write,
+    /// recvmsg with MSG_PEEK.
+    Peek,
 }
 
 impl Direction {
@@ -100,6 +102,7 @@ impl Direction {
         match self {
             Self::Read => "read",
             Self::Write => "write",
+            Self::Peek => "peek",
         }
     }
 }

@@ -17,7 +17,7 @@ pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,
 };
 #[cfg(feature = "scenario")]
-pub use scenario::{Scenario, Step, Traffic};
+pub use scenario::{L2capMode, Scenario, Service, Step, Traffic};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.

@@ -1,6 +1,6 @@
 //! A scenario: scripted traffic as data. The harness writes it, the agent carries it out.
 
-use controller::{Fault, Profile};
+use controller::{AckPolicy, Fault, Profile};
 use serde::{Deserialize, Serialize};
 
 /// What happens in one run: the controllers of the guest, and the steps taken with them.
@@ -22,16 +22,16 @@ pub struct Scenario {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
-    /// Bind an L2CAP `SOCK_SEQPACKET` socket and listen.
+    /// Bind a socket and listen.
     Listen {
         /// The new socket's name.
         socket: String,
         /// On which controller.
         controller: usize,
-        /// Protocol/Service Multiplexer.
-        psm: u16,
+        /// What it offers.
+        service: Service,
     },
-    /// Connect a new L2CAP `SOCK_SEQPACKET` socket, and accept at the far end.
+    /// Connect a new socket, and accept at the far end.
     Connect {
         /// The connecting socket's name.
         socket: String,
@@ -42,8 +42,56 @@ pub enum Step {
         /// Name of the socket that accept returns.
         accepted: String,
     },
-    /// Write messages into one socket and read them from another, every byte checked.
-    Transfer(Traffic),
+    /// Set `SO_SNDBUF`.
+    SendBuffer {
+        /// The socket.
+        socket: String,
+        /// What is asked for, bytes. The kernel doubles it (Kernel: net/core/sock.c sk_setsockopt()).
+        bytes: u32,
+    },
+    /// Write messages into sockets and read them from others, all of them at once, every byte
+    /// checked.
+    Transfer {
+        /// Each with threads of its own.
+        traffic: Vec<Traffic>,
+    },
+    /// Write without waiting until the socket's buffer is full (EAGAIN), then fail so often again.
+    FillUntilFull {
+        /// The socket.
+        socket: String,
+        /// Length of each message, bytes.
+        bytes: usize,
+        /// How many further writes must fail with EAGAIN.
+        further: u32,
+    },
+    /// Read everything that [`Step::FillUntilFull`] wrote, every byte checked.
+    Drain {
+        /// The socket that was filled.
+        from: String,
+        /// The reading socket.
+        to: String,
+    },
+    /// Look at the next message so often without taking it (MSG_PEEK); then it is still there.
+    Peek {
+        /// The socket.
+        socket: String,
+        /// How often.
+        times: u32,
+    },
+    /// Write one message and leave it unread.
+    Write {
+        /// The socket.
+        socket: String,
+        /// Length of the message, bytes.
+        bytes: usize,
+    },
+    /// Read one message of this length.
+    Read {
+        /// The socket.
+        socket: String,
+        /// Length of the message, bytes.
+        bytes: usize,
+    },
     /// Write once and expect this error.
     FailingWrite {
         /// The socket.
@@ -52,6 +100,40 @@ pub enum Step {
         bytes: usize,
         /// The error number that write must fail with.
         errno: i32,
+    },
+    /// Read once and expect this error.
+    FailingRead {
+        /// The socket.
+        socket: String,
+        /// The error number that read must fail with.
+        errno: i32,
+    },
+    /// Close a socket.
+    Close {
+        /// The socket.
+        socket: String,
+    },
+    /// Wait until the far end's end is seen on this socket (poll says hang-up).
+    AwaitHangUp {
+        /// The socket.
+        socket: String,
+    },
+    /// Wait until nothing has crossed any controller's boundary for so long.
+    Quiet {
+        /// How long, milliseconds.
+        milliseconds: u64,
+    },
+    /// Change when a controller gives buffers back; what is outstanding stays so.
+    Acks {
+        /// Which controller.
+        controller: usize,
+        /// From now on.
+        policy: AckPolicy,
+    },
+    /// Have a controller give everything back that is outstanding.
+    FlushAcks {
+        /// Which controller.
+        controller: usize,
     },
     /// Have a controller misbehave from now on.
     Inject {
@@ -62,6 +144,33 @@ pub enum Step {
     Panic,
     /// Stop answering: no further record, ever.
     Hang,
+}
+
+/// What a listening socket offers, and how others reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Service {
+    /// L2CAP over BR/EDR.
+    L2cap {
+        /// Protocol/Service Multiplexer.
+        psm: u16,
+        /// How the channel carries messages.
+        mode: L2capMode,
+        /// The longest message both ways, bytes; `None` leaves the kernel's 672.
+        mtu: Option<u16>,
+    },
+}
+
+/// Spec: Core 5.4, Vol 3, Part A, 2.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum L2capMode {
+    /// Basic mode, `SOCK_SEQPACKET`.
+    Basic,
+    /// Enhanced retransmission mode, `SOCK_STREAM`.
+    EnhancedRetransmission,
+    /// Streaming mode, `SOCK_SEQPACKET`.
+    Streaming,
 }
 
 /// Messages from one socket to another.

@@ -4,7 +4,7 @@
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
 use controller::{BufferSize, Detail, Direction, Entry, LinkKind, PacketKind, Pool, Profile};
-use evidence::{CallCount, DeviceCounters, Scenario};
+use evidence::{CallCount, DeviceCounters, Direction as CallDirection, Scenario};
 use metrics::Snapshot;
 use metrics::catalogue::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
@@ -33,19 +33,17 @@ fn expect_calls(snapshot: &mut Snapshot, call: &CallCount) {
         calls,
         bytes,
     } = call;
-    let (proto, direction) = (protocol.label(), direction.label());
     let common = [
-        ("proto", proto),
-        ("direction", direction),
+        ("proto", protocol.label()),
+        ("direction", direction.label()),
         ("origin", "user"),
     ];
-    let [proto, direction, origin] = common;
-    snapshot.add(
-        &SOCKET_CALLS,
-        &[proto, direction, ("result", result), origin],
-        *calls,
-    );
-    snapshot.add(&SOCKET_BYTES, &common, *bytes);
+    let labels = [common[0], common[1], common[2], ("result", result.as_str())];
+    snapshot.add(&SOCKET_CALLS, &labels, *calls);
+    // A peek takes nothing out of the queue: its bytes are counted when they are read.
+    if matches!(direction, CallDirection::Read | CallDirection::Write) {
+        snapshot.add(&SOCKET_BYTES, &common, *bytes);
+    }
 }
 
 /// The four pools of a profile, and their names as label values.

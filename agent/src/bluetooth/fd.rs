@@ -14,6 +14,10 @@ pub(super) unsafe trait Plain: Copy + Default {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::sockaddr_l2 {}
 // SAFETY: integers.
+unsafe impl Plain for sys::l2cap_options {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: integers.
 unsafe impl Plain for sys::hci_dev_req {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::hci_dev_info {}
@@ -83,14 +87,14 @@ pub(super) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: c_int) -> i
     usize::try_from(got).map_err(|_negative| io::Error::last_os_error())
 }
 
-/// poll(2) for something to read, or for the end.
+/// poll(2) for `events`, or for an error or hang-up.
 ///
 /// # Errors
 /// What poll(2) says; `TimedOut` if nothing came.
-pub(super) fn wait_readable(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+pub(super) fn wait_for(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> io::Result<()> {
     let mut wanted = libc::pollfd {
         fd: socket.as_raw_fd(),
-        events: libc::POLLIN,
+        events,
         revents: 0,
     };
     let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
@@ -100,6 +104,32 @@ pub(super) fn wait_readable(socket: BorrowedFd<'_>, timeout: Duration) -> io::Re
         1 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// getsockopt(2).
+pub(super) fn get_option<T: Plain>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+) -> io::Result<T> {
+    let mut value = T::default();
+    let mut length = length_of::<T>();
+    let pointer = (&raw mut value).cast::<c_void>();
+    // SAFETY: `pointer` is good for `length` bytes, and any bytes are a valid `T`.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, pointer, &raw mut length) })?;
+    Ok(value)
+}
+
+/// setsockopt(2).
+pub(super) fn set_option<T: Plain>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
+    let pointer = std::ptr::from_ref(value).cast::<c_void>();
+    // SAFETY: `pointer` is good for the length of one `T`.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, length_of::<T>()) })
 }
 
 /// ioctl(2) whose argument is a number.

@@ -9,6 +9,12 @@ pub(super) const AF_BLUETOOTH: c_int = 31;
 pub(super) const BTPROTO_L2CAP: c_int = 0;
 pub(super) const BTPROTO_HCI: c_int = 1;
 
+pub(super) const SOL_L2CAP: c_int = 6;
+pub(super) const L2CAP_OPTIONS: c_int = 1;
+pub(super) const L2CAP_MODE_BASIC: u8 = 0;
+pub(super) const L2CAP_MODE_ERTM: u8 = 3;
+pub(super) const L2CAP_MODE_STREAMING: u8 = 4;
+
 pub(super) const HCIDEVUP: c_ulong = 0x4004_48c9;
 pub(super) const HCIGETDEVINFO: c_ulong = 0x8004_48d3;
 pub(super) const HCISETSCAN: c_ulong = 0x4004_48dd;
@@ -24,6 +30,19 @@ pub(super) struct sockaddr_l2 {
     pub(super) l2_bdaddr: [u8; 6],
     pub(super) l2_cid: u16,
     pub(super) l2_bdaddr_type: u8,
+}
+
+/// `struct l2cap_options`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct l2cap_options {
+    pub(super) omtu: u16,
+    pub(super) imtu: u16,
+    pub(super) flush_to: u16,
+    pub(super) mode: u8,
+    pub(super) fcs: u8,
+    pub(super) max_tx: u8,
+    pub(super) txwin_size: u16,
 }
 
 /// `struct hci_dev_req`.
@@ -72,6 +91,7 @@ pub(super) struct hci_dev_info {
 
 const _: () = {
     assert!(size_of::<sockaddr_l2>() == 14);
+    assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);
     assert!(size_of::<hci_dev_stats>() == 40);
     assert!(size_of::<hci_dev_info>() == 92);

@@ -1,0 +1,193 @@
+//! Sockets that carry data, of any Bluetooth protocol.
+
+use super::{fd, sys};
+use controller::BdAddr;
+use evidence::{L2capMode, Protocol, Service};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+/// No single call waits longer than this; well below what the far end takes for a hang.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A socket in any state.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: OwnedFd,
+    service: Service,
+}
+
+impl Socket {
+    /// A new socket of the kind that `service` needs, bound to a device; to its service number
+    /// too if it is to listen.
+    ///
+    /// # Errors
+    /// What socket(2), setsockopt(2) or bind(2) say.
+    pub(crate) fn bound(service: Service, device: BdAddr, listens: bool) -> io::Result<Self> {
+        let Service::L2cap { psm, mode, mtu } = service;
+        let kind = match mode {
+            L2capMode::Basic | L2capMode::Streaming => libc::SOCK_SEQPACKET,
+            L2capMode::EnhancedRetransmission => libc::SOCK_STREAM,
+        };
+        let socket = fd::socket(kind, sys::BTPROTO_L2CAP)?;
+        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT)?;
+        set_l2cap_options(&socket, mode, mtu)?;
+        let address = l2cap_address(device, if listens { psm } else { 0 });
+        fd::bind(socket.as_fd(), &address)?;
+        Ok(Self { socket, service })
+    }
+
+    /// listen(2).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        fd::listen(self.socket.as_fd(), 16)
+    }
+
+    /// connect(2) to the same service on another device.
+    ///
+    /// # Errors
+    /// What the kernel says; EINPROGRESS or EAGAIN after the time limit.
+    pub(crate) fn connect(&self, device: BdAddr) -> io::Result<()> {
+        let Service::L2cap { psm, .. } = self.service;
+        fd::connect(self.socket.as_fd(), &l2cap_address(device, psm))
+    }
+
+    /// accept(2).
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN after the time limit.
+    pub(crate) fn accept(&self) -> io::Result<Self> {
+        let socket = fd::accept(self.socket.as_fd())?;
+        fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT)?;
+        Ok(Self {
+            socket,
+            service: self.service,
+        })
+    }
+
+    /// `SO_SNDBUF`; the kernel doubles what is asked for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_send_buffer(&self, bytes: u32) -> io::Result<()> {
+        fd::set_option(
+            self.socket.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            &bytes,
+        )
+    }
+
+    /// send(2).
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN after the time limit.
+    pub(crate) fn send(&self, message: &[u8]) -> io::Result<usize> {
+        fd::send(self.socket.as_fd(), message, 0)
+    }
+
+    /// send(2), without waiting.
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN if the buffer is full.
+    pub(crate) fn try_send(&self, message: &[u8]) -> io::Result<usize> {
+        fd::send(self.socket.as_fd(), message, libc::MSG_DONTWAIT)
+    }
+
+    /// Waits for something to read without a call that the probes see.
+    ///
+    /// Kernels such as 5.10.262 hold the socket's lock while recvmsg sleeps, so that nothing can
+    /// be delivered: one must not sleep in it.
+    ///
+    /// # Errors
+    /// `TimedOut` after the time limit.
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        fd::wait_for(self.socket.as_fd(), libc::POLLIN, CALL_TIMEOUT)
+    }
+
+    /// Waits until the connection has ended.
+    ///
+    /// # Errors
+    /// `TimedOut` after the time limit.
+    pub(crate) fn wait_hang_up(&self) -> io::Result<()> {
+        // POLLHUP is always reported; asking for nothing waits for it alone.
+        fd::wait_for(self.socket.as_fd(), 0, CALL_TIMEOUT)
+    }
+
+    /// recv(2), without waiting.
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN if there is nothing.
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        fd::recv(self.socket.as_fd(), buffer, libc::MSG_DONTWAIT)
+    }
+
+    /// recv(2) that leaves the message where it is.
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN if there is nothing.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        fd::recv(self.socket.as_fd(), buffer, flags)
+    }
+
+    /// Its protocol, as metrics name it.
+    pub(crate) const fn protocol(&self) -> Protocol {
+        match self.service {
+            Service::L2cap { .. } => Protocol::L2cap,
+        }
+    }
+
+    /// Does one read return exactly one message?
+    pub(crate) const fn keeps_messages(&self) -> bool {
+        match self.service {
+            Service::L2cap { mode, .. } => !matches!(mode, L2capMode::EnhancedRetransmission),
+        }
+    }
+}
+
+fn l2cap_address(device: BdAddr, psm: u16) -> sys::sockaddr_l2 {
+    sys::sockaddr_l2 {
+        l2_family: u16::try_from(sys::AF_BLUETOOTH).expect("31 fits"),
+        l2_psm: psm.to_le(),
+        l2_bdaddr: device.to_wire(),
+        ..Default::default()
+    }
+}
+
+/// Changes what differs from the kernel's defaults, leaves the rest.
+fn set_l2cap_options(socket: &OwnedFd, mode: L2capMode, mtu: Option<u16>) -> io::Result<()> {
+    if mtu.is_none() && mode == L2capMode::Basic {
+        return Ok(());
+    }
+    let mut options: sys::l2cap_options =
+        fd::get_option(socket.as_fd(), sys::SOL_L2CAP, sys::L2CAP_OPTIONS)?;
+    if let Some(mtu) = mtu {
+        options.imtu = mtu;
+        options.omtu = mtu;
+    }
+    options.mode = match mode {
+        L2capMode::Basic => sys::L2CAP_MODE_BASIC,
+        L2capMode::EnhancedRetransmission => sys::L2CAP_MODE_ERTM,
+        L2capMode::Streaming => sys::L2CAP_MODE_STREAMING,
+    };
+    fd::set_option(socket.as_fd(), sys::SOL_L2CAP, sys::L2CAP_OPTIONS, &options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BdAddr, l2cap_address};
+
+    /// Check that the address lies in memory as the kernel reads it: PSM little-endian, BD_ADDR
+    /// as on the wire.
+    #[test]
+    fn sockaddr_l2_from_address_is_in_wire_order() {
+        let raw = l2cap_address(BdAddr::from_wire([1, 2, 3, 4, 5, 6]), 0x1001);
+        assert_eq!(raw.l2_family, 31);
+        assert_eq!(raw.l2_psm.to_ne_bytes(), [0x01, 0x10]);
+        assert_eq!(raw.l2_bdaddr, [1, 2, 3, 4, 5, 6]);
+        assert_eq!((raw.l2_cid, raw.l2_bdaddr_type), (0, 0));
+    }
+}

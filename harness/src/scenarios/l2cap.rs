@@ -1,0 +1,130 @@
+//! L2CAP over BR/EDR.
+
+use super::build::{
+    DEFAULT_MTU, EAGAIN, ECONNRESET, EMSGSIZE, ENOTCONN, PSM, connect, connected, failing_write,
+    l2cap, listen, scenario, traffic, transfer, two_controllers,
+};
+use evidence::{L2capMode, Scenario, Service, Step};
+
+/// Traffic both ways over one channel, and a write that is too long.
+///
+/// Kernel: l2cap_core.c l2cap_chan_send() refuses what is longer than the outgoing MTU.
+pub(super) fn seqpacket() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", 23, 101));
+    steps.push(transfer("server", "client", 29, 307));
+    steps.push(failing_write("client", DEFAULT_MTU + 1, EMSGSIZE));
+    scenario(
+        "l2cap-seqpacket",
+        "messages both ways over an L2CAP SOCK_SEQPACKET channel, one write too long",
+        steps,
+    )
+}
+
+/// Enhanced retransmission mode, a byte stream; the peers acknowledge within 200 ms, which is
+/// awaited.
+pub(super) fn stream_and_ertm() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::EnhancedRetransmission));
+    steps.push(transfer("client", "server", 31, 211));
+    steps.push(transfer("server", "client", 37, 103));
+    steps.push(Step::Quiet { milliseconds: 500 });
+    scenario(
+        "l2cap-stream-and-ertm",
+        "a byte stream both ways over L2CAP enhanced retransmission mode",
+        steps,
+    )
+}
+
+/// Messages that are cut into many ACL packets.
+pub(super) fn fragmented() -> Scenario {
+    let service = Service::L2cap {
+        psm: PSM,
+        mode: L2capMode::Basic,
+        mtu: Some(5003),
+    };
+    let mut steps = connected(service);
+    steps.push(transfer("client", "server", 17, 4999));
+    steps.push(transfer("server", "client", 13, 4801));
+    Scenario {
+        controllers: two_controllers([3, 11], 193),
+        ..scenario("l2cap-fragmented", "messages of 25 ACL packets each", steps)
+    }
+}
+
+/// So many channels at once.
+const THREADS: usize = 8;
+/// More than 10 000 messages altogether.
+const MESSAGES: u32 = 1301;
+/// Lengths of the messages, one per channel.
+const LENGTHS: [usize; THREADS] = [41, 43, 47, 53, 59, 61, 67, 71];
+
+/// Eight channels, each with a writing and a reading thread: no update may be lost.
+pub(super) fn threads() -> Scenario {
+    let mut steps = vec![listen(l2cap(L2capMode::Basic))];
+    let mut streams = Vec::new();
+    for (number, bytes) in LENGTHS.into_iter().enumerate() {
+        let (client, server) = (format!("client{number}"), format!("server{number}"));
+        steps.push(connect(&client, &server));
+        let upwards = number % 2 == 0;
+        let (from, to) = if upwards {
+            (&client, &server)
+        } else {
+            (&server, &client)
+        };
+        streams.push(traffic(from, to, MESSAGES, bytes));
+    }
+    steps.push(Step::Transfer { traffic: streams });
+    scenario(
+        "l2cap-threads",
+        "10 408 messages over eight channels at once",
+        steps,
+    )
+}
+
+/// Peeks count apart from reads and take nothing.
+pub(super) fn peek() -> Scenario {
+    let server = || "server".to_owned();
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(Step::Write {
+        socket: "client".to_owned(),
+        bytes: 109,
+    });
+    steps.push(Step::Peek {
+        socket: server(),
+        times: 19,
+    });
+    steps.push(Step::Read {
+        socket: server(),
+        bytes: 109,
+    });
+    steps.push(Step::FailingRead {
+        socket: server(),
+        errno: EAGAIN,
+    });
+    scenario(
+        "peek",
+        "a message that is looked at 19 times and read once",
+        steps,
+    )
+}
+
+/// The far end goes while this one still writes. Another channel keeps the link up.
+pub(super) fn disconnect() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(connect("client2", "server2"));
+    steps.push(transfer("client", "server", 47, 131));
+    steps.push(Step::Close {
+        socket: "server".to_owned(),
+    });
+    steps.push(Step::AwaitHangUp {
+        socket: "client".to_owned(),
+    });
+    steps.push(failing_write("client", 101, ECONNRESET));
+    steps.push(failing_write("client", 101, ENOTCONN));
+    steps.push(transfer("client2", "server2", 7, 89));
+    scenario(
+        "disconnect-mid-traffic",
+        "a peer that closes, and writes that fail from then on",
+        steps,
+    )
+}

@@ -1,0 +1,36 @@
+//! The scenarios, as data. Every count is a prime of its own, so that swapped, doubled or added
+//! counters cannot pass.
+
+mod build;
+mod l2cap;
+mod stall;
+
+use evidence::Scenario;
+
+/// Every scenario, in the order of the report.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    vec![
+        l2cap::seqpacket(),
+        l2cap::stream_and_ertm(),
+        l2cap::fragmented(),
+        l2cap::threads(),
+        l2cap::peek(),
+        l2cap::disconnect(),
+        stall::stalled_controller(),
+        stall::small_sndbuf(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Check that names, by which people and reports find scenarios, are distinct.
+    #[test]
+    fn scenarios_have_distinct_names() {
+        let all = super::all();
+        let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+    }
+}
