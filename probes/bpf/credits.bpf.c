@@ -67,7 +67,8 @@ _Static_assert(sizeof(struct slots) == 36, "the loader decodes 36 bytes");
 
 /*
  * Packets to one controller are sent from its ordered work queue, one at a time, and its events are
- * handled there too. So each entry has one writer, and no entry needs a copy for each CPU.
+ * handled there too. So each entry has one writer, and no entry needs a copy for each CPU. Entries
+ * go with their device.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -324,6 +325,19 @@ static __always_inline int handle_event(const struct hci_dev *hdev, const struct
 	return 0;
 }
 
+/* Forgets a device that goes, so that the next one of its number starts at 0. */
+static __always_inline int handle_unregister(const struct hci_dev *hdev)
+{
+	struct pool_key key = {.hci = BPF_CORE_READ(hdev, id)};
+
+	for (int pool = POOL_ACL; pool <= POOL_UNKNOWN; pool++) {
+		key.pool = pool;
+		bpf_map_delete_elem(&credits_sends, &key);
+		bpf_map_delete_elem(&credits_completed, &key);
+	}
+	return 0;
+}
+
 /* Writes the counters of one device; 0, or -1 if the table has no room. */
 static __always_inline int store_slots(__u32 index, const struct hci_dev *hdev)
 {
@@ -386,6 +400,18 @@ SEC("kprobe/hci_event_packet")
 int BPF_KPROBE(hci_event_packet_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
 {
 	return handle_event(hdev, skb);
+}
+
+SEC("fentry/hci_unregister_dev")
+int BPF_PROG(hci_unregister_dev_fentry, struct hci_dev *hdev)
+{
+	return handle_unregister(hdev);
+}
+
+SEC("kprobe/hci_unregister_dev")
+int BPF_KPROBE(hci_unregister_dev_kprobe, struct hci_dev *hdev)
+{
+	return handle_unregister(hdev);
 }
 
 /* Never attached: the loader runs it, with the address of hci_dev_list as its argument. */

@@ -114,6 +114,15 @@ const CREDITS: &[Hook] = &[
         ],
     },
     Hook {
+        event: "hci_unregister_dev",
+        module: "bluetooth",
+        symbol: "hci_unregister_dev",
+        variants: ENTRY,
+        structs: &["hci_dev"],
+        // Without it a new device goes on with the counts of the last one of its number.
+        feeds: &[],
+    },
+    Hook {
         event: "slots",
         module: "bluetooth",
         symbol: DEVICE_LIST,

@@ -78,6 +78,10 @@ pub static SLOTS_AT_SEND: Metric = Metric {
     caveats: &[
         "The scheduler's counter is changed in code that is inlined everywhere, so the value is \
          worked out, never read, at the moment it is stored.",
+        "Kernels without \"Fix LE quote calculation\" (6.11, and stable releases of 2024) store the \
+         le pool's counter once a batch: there only the first packet of each batch is exact.",
+        "Completions count when the host has processed them, which is later than when the \
+         controller sent them.",
     ],
 };
 

@@ -59,6 +59,8 @@ pub static SOCKET_CALLS: Metric = Metric {
     ],
     caveats: &[
         "ISO sockets exist from kernel 6.0 on, and only while the experimental feature is enabled.",
+        "Before 6.15 the kernel ignores MSG_ERRQUEUE here and delivers data; the call counts as \
+         errqueue all the same.",
         "With kprobes a call that returns while all return-probe instances are taken is lost; \
          bluetooth_probe_missed_total counts these.",
     ],
