@@ -73,13 +73,14 @@ pub(crate) fn choose(
     refused: &[&'static [AttachKind]],
 ) -> Choice {
     let mut passed = Vec::new();
-    for kinds in hook.variants {
-        let names = kinds
-            .iter()
-            .map(|kind| kind.as_str())
-            .collect::<Vec<_>>()
-            .join(" and ");
-        if refused.contains(kinds) {
+    let mut variants = hook.variants.to_vec();
+    if surface.preemptible && preference == Preference::Auto {
+        // The sort is stable: among equals the hook's own order stays.
+        variants.sort_by_key(|kinds| loses_when_preempted(kinds));
+    }
+    for kinds in variants {
+        let names = names(kinds);
+        if refused.contains(&kinds) {
             passed.push(format!("{names}: refused by the kernel"));
             continue;
         }
@@ -87,6 +88,9 @@ pub(crate) fn choose(
             check(*kind, hook, surface, preference).map(Some)
         }) {
             Ok(Some(target)) => {
+                if surface.preemptible && !loses_when_preempted(kinds) {
+                    passed.extend(demoted(hook, preference));
+                }
                 return Choice {
                     taken: Some((kinds, target)),
                     passed,
@@ -100,6 +104,29 @@ pub(crate) fn choose(
         taken: None,
         passed,
     }
+}
+
+/// Do these programs miss events on a kernel that can preempt its own code?
+fn loses_when_preempted(kinds: &[AttachKind]) -> bool {
+    let at_trampoline = |kind: &AttachKind| matches!(kind, AttachKind::Fentry | AttachKind::Fexit);
+    kinds.iter().any(at_trampoline)
+}
+
+/// Why programs at trampolines were not taken on a kernel that can preempt its own code.
+fn demoted(hook: &Hook, preference: Preference) -> Option<String> {
+    let demoted = hook
+        .variants
+        .iter()
+        .find(|kinds| loses_when_preempted(kinds))?;
+    (preference == Preference::Auto).then(|| {
+        let names = names(demoted);
+        format!("{names}: would lose events, since this kernel can preempt its own code")
+    })
+}
+
+fn names(kinds: &[AttachKind]) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    names.join(" and ")
 }
 
 /// Can a program of this kind work for the hook, and where does it go?
@@ -236,7 +263,7 @@ mod tests {
         ..READ
     };
 
-    fn names(function: &str, structure: &str) -> BtfNames {
+    fn btf_names(function: &str, structure: &str) -> BtfNames {
         BtfNames {
             functions: [function.to_owned()].into(),
             structs: [structure.to_owned()].into(),
@@ -256,9 +283,10 @@ mod tests {
                 suffixed: HashMap::new(),
             }),
             modules: ["bluetooth".to_owned()].into(),
-            btf: [("bluetooth".to_owned(), Ok(names("f", "hci_dev")))].into(),
+            btf: [("bluetooth".to_owned(), Ok(btf_names("f", "hci_dev")))].into(),
             external: None,
             traceable: Some(["f".to_owned()].into()),
+            preemptible: false,
         }
     }
 
@@ -269,12 +297,17 @@ mod tests {
     /// Check that each thing that a kernel may lack leads to the next best choice, with its reason.
     #[rstest]
     #[case::all_there(|_: &mut Surface| {}, Some(&[Fexit][..]), "")]
+    #[case::preemptible(
+        |s: &mut Surface| s.preemptible = true,
+        Some(&[Kprobe, Kretprobe][..]),
+        "fexit: would lose events, since this kernel can preempt its own code"
+    )]
     #[case::no_ftrace_list(|s: &mut Surface| s.traceable = None, Some(&[Fexit][..]), "")]
     #[case::not_traceable(
         |s: &mut Surface| s.traceable = Some([].into()), Some(&[Kprobe, Kretprobe][..]), "fexit: ftrace cannot reach f"
     )]
     #[case::no_function(
-        |s: &mut Surface| _ = s.btf.insert("bluetooth".to_owned(), Ok(names("g", "hci_dev"))),
+        |s: &mut Surface| _ = s.btf.insert("bluetooth".to_owned(), Ok(btf_names("g", "hci_dev"))),
         Some(&[Kprobe, Kretprobe][..]),
         "fexit: the BTF of bluetooth does not describe f"
     )]
@@ -291,12 +324,12 @@ mod tests {
          external BTF was given"
     )]
     #[case::external_btf(
-        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(names("", "hci_dev"))); },
+        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(btf_names("", "hci_dev"))); },
         Some(&[Kprobe, Kretprobe][..]),
         "fexit: this kernel has no BTF of bluetooth"
     )]
     #[case::external_btf_without_it(
-        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(names("", "hci_conn"))); },
+        |s: &mut Surface| { s.btf.clear(); s.external = Some(Ok(btf_names("", "hci_conn"))); },
         None,
         "fexit: this kernel has no BTF of bluetooth; kprobe and kretprobe: struct hci_dev is neither \
          in this kernel's BTF nor in the external one"
@@ -369,7 +402,7 @@ mod tests {
         let mut surface = kernel();
         symbols(&mut surface).exact.get_mut("f").unwrap()[0].module = None;
         surface.modules.clear();
-        surface.btf = [(VMLINUX.to_owned(), Ok(names("f", "hci_dev")))].into();
+        surface.btf = [(VMLINUX.to_owned(), Ok(btf_names("f", "hci_dev")))].into();
         let (kinds, target) = choose(&READ, &surface, Preference::Auto, &[])
             .taken
             .unwrap();

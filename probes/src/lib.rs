@@ -23,6 +23,7 @@ mod decode;
 mod hooks;
 mod load;
 mod log;
+mod preempt;
 mod snapshot;
 mod surface;
 mod sys;

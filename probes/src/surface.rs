@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::btf::{self, BtfNames, HEADER_BYTES, Header};
 use crate::hooks::{Hook, SCO_FLOWCTL};
+use crate::preempt::kernel_is_preemptible;
 use crate::tracefs::Tracefs;
 
 /// The wanted names that a kernel has, by source. A source that could not be read says why.
@@ -25,6 +26,8 @@ pub(crate) struct Surface {
     pub(crate) external: Option<Result<BtfNames, String>>,
     /// Functions that ftrace, and so fentry and fexit, can attach to; `None` if it does not say.
     pub(crate) traceable: Option<HashSet<String>>,
+    /// Can the kernel preempt its own code, so that fentry and fexit lose events?
+    pub(crate) preemptible: bool,
 }
 
 /// The wanted symbols.
@@ -72,6 +75,7 @@ impl Surface {
                 .collect(),
             external: external.map(|path| read_external(path, &wanted)),
             traceable,
+            preemptible: kernel_is_preemptible(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::common::{Run, lab, scenario};
 use harness::outcome::Outcome;
+use metrics::State;
 use rstest::rstest;
 
 /// Check that every metric is exact in every scenario on the kernels of the group `smoke`.
@@ -28,10 +29,21 @@ fn smoke_kernels_are_exact() {
     }
 }
 
+/// Check that a kernel that can preempt its own code gets no programs that lose events there.
+#[test]
+fn preemptible_kernel_gets_kprobes() {
+    let result = Run::new("debian:7.3", scenario("l2cap-threads")).go();
+    assert_eq!(result.outcome, Outcome::Passed);
+    let lossy = result.evidence.probes.iter().find(|probe| {
+        matches!(probe.attach.as_str(), "fentry" | "fexit") && probe.state == State::Attached
+    });
+    assert_eq!(lossy, None);
+}
+
 /// Check that kprobes, the fallback, count the same.
 #[rstest]
 #[case("debian:6.1")]
-#[case("debian:7.3")]
+#[case("debian:6.12")]
 fn kprobes_are_as_exact(#[case] kernel: &str) {
     let mut run = Run::new(kernel, scenario("l2cap-seqpacket"));
     run.payload
