@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::buffers::{AckPolicy, Completed};
 use crate::cmd;
 use crate::faults::{Fault, FaultAction, Faults};
-use crate::hci::event::{Event, NumberOfCompletedPackets, passes_mask};
-use crate::hci::packet::{HostPacket, event_packet};
+use crate::hci::event::{Event, HardwareError, NumberOfCompletedPackets, passes_mask};
+use crate::hci::packet::{DataPacket, HostPacket, event_packet};
 use crate::hci::wire::Counted;
-use crate::ledger::{CompletedLink, Detail, Direction, Entry, Fate, Ledger};
+use crate::held::{Held, HeldPackets};
+use crate::ledger::{CompletedLink, Detail, Direction, Entry, Ledger};
 use crate::profile::Profile;
 use crate::state::Controller;
 use crate::timers::{Timer, Timers};
@@ -32,12 +33,14 @@ pub trait Tap: Debug + Send {
 }
 
 /// A packet on its way to a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) controller: ControllerId,
     pub(crate) kind: PacketKind,
     pub(crate) packet: Vec<u8>,
     pub(crate) detail: Detail,
+    /// No fault strikes it (any more).
+    pub(crate) exempt: bool,
 }
 
 /// Controllers within reach of each other.
@@ -50,12 +53,15 @@ pub struct Air {
     pub(crate) timers: Timers,
     pub(crate) outbox: VecDeque<Outgoing>,
     pub(crate) faults: Faults,
+    pub(crate) held: HeldPackets,
     ledger: Ledger,
     tap: Option<Box<dyn Tap>>,
 }
 
 /// Spec: Core 5.4, Vol 4, Part E, 7.7.19: the event has 255 bytes for a count and 4 bytes a handle.
 const HANDLES_PER_EVENT: usize = 63;
+/// What follows a packet that a fault has made too long.
+const FILLER: u8 = 0xa5;
 
 impl Air {
     /// An empty air whose clock stands at zero.
@@ -100,13 +106,9 @@ impl Air {
                 Some(PacketKind::Command),
                 cmd::run(self, id, opcode, parameters),
             ),
-            Ok(HostPacket::Acl(data)) => (Some(PacketKind::Acl), self.acl_from_host(id, data)),
-            Ok(HostPacket::Sco(data)) => {
-                (Some(PacketKind::Sco), no_link(data.handle, data.payload))
-            }
-            Ok(HostPacket::Iso(data)) => {
-                (Some(PacketKind::Iso), no_link(data.handle, data.payload))
-            }
+            Ok(HostPacket::Acl(data)) => self.data(id, PacketKind::Acl, data),
+            Ok(HostPacket::Sco(data)) => self.data(id, PacketKind::Sco, data),
+            Ok(HostPacket::Iso(data)) => self.data(id, PacketKind::Iso, data),
             Err(_) => (None, Detail::Malformed),
         };
         self.ledger.write(Entry {
@@ -119,19 +121,30 @@ impl Air {
         });
     }
 
+    fn data(
+        &mut self,
+        id: ControllerId,
+        kind: PacketKind,
+        packet: DataPacket<'_>,
+    ) -> (Option<PacketKind>, Detail) {
+        (Some(kind), self.data_from_host(id, kind, packet))
+    }
+
     /// The next packet for a host, with its H4 indicator; to be called until it gives `None`. The packet has crossed with that.
     pub fn to_host(&mut self) -> Option<(ControllerId, Vec<u8>)> {
         loop {
-            let Outgoing {
+            let next = self.outbox.pop_front()?;
+            let Some(Outgoing {
                 controller,
                 kind,
                 packet,
                 detail,
-            } = self.outbox.pop_front()?;
-            let direction = Direction::ControllerToHost;
-            if let Some(FaultAction::Drop) = self.faults.strike(controller, direction, kind) {
+                ..
+            }) = self.spoil(next)
+            else {
                 continue;
-            }
+            };
+            let direction = Direction::ControllerToHost;
             if let Some(tap) = &mut self.tap {
                 tap.packet(controller, direction, self.now, &packet);
             }
@@ -145,6 +158,29 @@ impl Air {
             });
             return Some((controller, packet));
         }
+    }
+
+    /// Lets a fault strike a packet for a host; `None` if it is not to cross now.
+    fn spoil(&mut self, mut next: Outgoing) -> Option<Outgoing> {
+        if std::mem::replace(&mut next.exempt, true) {
+            return Some(next);
+        }
+        let direction = Direction::ControllerToHost;
+        match self.faults.strike(next.controller, direction, next.kind) {
+            Some(FaultAction::Drop) => return None,
+            Some(FaultAction::Delay(time)) => {
+                self.hold(time, Held::ToHost(next));
+                return None;
+            }
+            Some(FaultAction::Duplicate) => self.outbox.push_front(next.clone()),
+            Some(FaultAction::Truncate(bytes)) => next.packet.truncate(1 + usize::from(bytes)),
+            Some(FaultAction::Extend(bytes)) => {
+                let length = next.packet.len() + usize::from(bytes);
+                next.packet.resize(length, FILLER);
+            }
+            Some(FaultAction::Error(_) | FaultAction::ExtraAcks(_)) | None => {}
+        }
+        Some(next)
     }
 
     /// When something is to happen next, if no host does anything.
@@ -177,6 +213,10 @@ impl Air {
             Timer::RemoteName { asker, addr } => {
                 self.end_name_request(asker, addr, Status::PAGE_TIMEOUT);
             }
+            Timer::AcceptSync { acceptor, addr } => {
+                self.reject_sync(acceptor, addr, Status::ACCEPT_TIMEOUT);
+            }
+            Timer::Release { number } => self.release(number),
             Timer::Supervision { id, handle } => self.supervision_timeout(id, handle),
         }
     }
@@ -198,9 +238,51 @@ impl Air {
         self.completed_packets(id, &completed);
     }
 
-    /// Has something go wrong.
+    /// Acknowledges packets of a link that the host has not sent. Nothing happens without such a link.
+    pub fn complete_extra(&mut self, id: ControllerId, handle: ConnHandle, packets: u16) {
+        let controller = self.get(id);
+        let Some(link) = controller.links.get(&handle) else {
+            return;
+        };
+        let pool = controller.buffers.pool(link.kind);
+        self.completed_packets(
+            id,
+            &[Completed {
+                handle,
+                pool,
+                packets,
+            }],
+        );
+    }
+
+    /// Has something go wrong with a packet to come.
     pub fn add_fault(&mut self, fault: Fault) {
         self.faults.add(fault);
+    }
+
+    /// Sends Hardware Error, unless the host has masked it.
+    pub fn hardware_error(&mut self, id: ControllerId, code: u8) {
+        self.event(id, &HardwareError { code });
+    }
+
+    /// Sends any bytes to the host as if they were a packet (H4 indicator first; without a known one, they are nothing and stay here).
+    pub fn inject(&mut self, id: ControllerId, packet: Vec<u8>) {
+        let kind = packet.first().copied().and_then(PacketKind::from_indicator);
+        let Some(kind) = kind else {
+            return;
+        };
+        self.outbox.push_back(Outgoing {
+            controller: id,
+            kind,
+            packet,
+            detail: Detail::Injected,
+            exempt: true,
+        });
+    }
+
+    /// Cuts a link: both hosts notice when the supervision timeout has passed.
+    pub fn lose_link(&mut self, id: ControllerId, handle: ConnHandle) {
+        self.cut(id, handle);
     }
 
     /// The links of a controller: handle, peer.
@@ -265,6 +347,7 @@ impl Air {
             kind: PacketKind::Event,
             packet: event_packet(E::CODE, &parameters),
             detail,
+            exempt: false,
         });
     }
 
@@ -295,16 +378,5 @@ impl Air {
             };
             self.event_with(id, &event, Detail::Completed { links });
         }
-    }
-}
-
-/// What the ledger says of a data packet for which there is no link.
-fn no_link(handle: ConnHandle, payload: &[u8]) -> Detail {
-    Detail::DataFromHost {
-        handle,
-        link: None,
-        payload_bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
-        slots_after: None,
-        fate: Fate::NoLink,
     }
 }

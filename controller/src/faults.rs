@@ -1,11 +1,13 @@
 //! Misbehaviour on demand, as data.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Direction;
-use crate::types::{ControllerId, PacketKind};
+use crate::types::{ControllerId, PacketKind, Status};
 
-/// What goes wrong.
+/// What goes wrong. An action that makes no sense for a packet leaves it unharmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -13,6 +15,19 @@ pub enum FaultAction {
     /// The packet is lost inside the controller. From the host: it crosses the boundary, holds a buffer and is acknowledged, but goes
     /// nowhere (a command is never answered). To the host: it never crosses.
     Drop,
+    /// The packet is held back for this long while others overtake it. From the host: it crosses, and is acknowledged as ever, but
+    /// reaches the peer later (a command is carried out and answered later). To the host: it crosses later.
+    Delay(Duration),
+    /// From the host: data reaches the peer twice; a command is carried out once and answered twice. To the host: it crosses twice.
+    Duplicate,
+    /// A command is not carried out, and is answered with this status.
+    Error(Status),
+    /// Data from the host is acknowledged this many times more than once.
+    ExtraAcks(u16),
+    /// A packet to the host is cut off after this many bytes (H4 indicator not counted). Its header still announces all of them.
+    Truncate(u16),
+    /// A packet to the host is followed by this many bytes that its header does not announce.
+    Extend(u16),
 }
 
 /// One packet that something happens to.

@@ -35,6 +35,14 @@ pub enum Fate {
     PeerGone,
     /// A fault took it.
     Dropped,
+    /// A fault passes it on, this much later.
+    Delayed(Duration),
+    /// A fault passed it on twice.
+    Duplicated,
+    /// It was passed on, and a fault acknowledged it this many times more than once.
+    OverAcknowledged(u16),
+    /// Isochronous data without a data path at one of the two ends.
+    NoDataPath,
 }
 
 /// Packets of one handle that a Number Of Completed Packets event acknowledges.
@@ -100,6 +108,8 @@ pub enum Detail {
         /// The command it answers.
         opcode: Option<Opcode>,
     },
+    /// A packet to the host that was made up on demand.
+    Injected,
     /// Bytes from the host that are no packet; ignored.
     Malformed,
 }

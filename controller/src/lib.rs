@@ -21,17 +21,19 @@
 
 #![deny(unsafe_code)]
 
-mod acl;
 mod air;
 mod btsnoop;
 mod buffers;
 mod cmd;
+mod data;
 mod faults;
 mod hci;
+mod held;
 mod ledger;
 mod link;
 mod page;
 mod profile;
+mod sco;
 mod state;
 mod timers;
 pub mod transport;

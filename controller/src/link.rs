@@ -1,9 +1,11 @@
 //! Links between two controllers: how they begin, change and end.
 
+use std::time::Duration;
+
 use crate::air::Air;
 use crate::buffers::AckPolicy;
 use crate::hci::event::{ConnectionComplete, DisconnectionComplete, ModeChange, RoleChange};
-use crate::timers::{Timer, TimerKey, slots};
+use crate::timers::{Timer, TimerKey};
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role, Status};
 
 /// One end of a link, as its controller knows it.
@@ -13,10 +15,22 @@ pub(crate) struct Link {
     pub(crate) peer: Peer,
     pub(crate) role: Role,
     pub(crate) policy: u16,
-    pub(crate) supervision_timeout_slots: u16,
+    /// Zero is never.
+    pub(crate) supervision_timeout: Duration,
     pub(crate) mode: Mode,
+    /// The ACL or LE link without which this one (SCO, eSCO, CIS) is not.
+    pub(crate) carrier: Option<ConnHandle>,
+    /// Where isochronous data goes.
+    pub(crate) paths: DataPaths,
     /// The other end is gone without a word; the timer that will notice, if any.
     pub(crate) lost: Option<Option<TimerKey>>,
+}
+
+/// The data paths of one end of an isochronous link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct DataPaths {
+    pub(crate) from_host: bool,
+    pub(crate) to_host: bool,
 }
 
 /// The other end of a link.
@@ -27,6 +41,17 @@ pub(crate) struct Peer {
     pub(crate) addr: BdAddr,
 }
 
+/// What one end brings into a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) id: ControllerId,
+    pub(crate) handle: ConnHandle,
+    pub(crate) role: Role,
+    /// The address that the other end knows it by.
+    pub(crate) addr: BdAddr,
+    pub(crate) carrier: Option<ConnHandle>,
+}
+
 /// Whether the devices listen all the time; the number is the one of the Mode Change event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -35,12 +60,42 @@ pub(crate) enum Mode {
     Sniff = 2,
 }
 
+/// Link type of a SCO connection in connection events, and of SCO and eSCO data.
+pub(crate) const LINK_TYPE_SCO: u8 = 0x00;
 /// Link type of an ACL connection in connection events.
 pub(crate) const LINK_TYPE_ACL: u8 = 0x01;
-/// 20 s, the default of the specification.
-const SUPERVISION_TIMEOUT_SLOTS: u16 = 0x7d00;
+/// Link type of an eSCO connection in connection events.
+pub(crate) const LINK_TYPE_ESCO: u8 = 0x02;
+/// Link type of isochronous data in Data Buffer Overflow.
+pub(crate) const LINK_TYPE_ISO: u8 = 0x02;
+/// The default of the specification for BR/EDR.
+const SUPERVISION_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Air {
+    /// Makes both ends of a link.
+    pub(crate) fn join(&mut self, kind: LinkKind, ends: [End; 2]) {
+        let [first, second] = ends;
+        for (me, other) in [(first, second), (second, first)] {
+            let controller = self.get_mut(me.id);
+            let link = Link {
+                kind,
+                peer: Peer {
+                    controller: other.id,
+                    handle: other.handle,
+                    addr: other.addr,
+                },
+                role: me.role,
+                policy: controller.settings.default_link_policy,
+                supervision_timeout: SUPERVISION_TIMEOUT,
+                mode: Mode::Active,
+                carrier: me.carrier,
+                paths: DataPaths::default(),
+                lost: None,
+            };
+            controller.links.insert(me.handle, link);
+        }
+    }
+
     /// Joins two controllers by an ACL link and tells both hosts; without a free handle at one end, tells them that.
     pub(crate) fn open_acl(&mut self, central: ControllerId, peripheral: ControllerId) {
         let handles = (
@@ -51,40 +106,18 @@ impl Air {
             self.refuse_acl(central, peripheral, Status::REJECTED_LIMITED_RESOURCES);
             return;
         };
-        let ends = [
-            (
-                central,
-                at_central,
-                peripheral,
-                at_peripheral,
-                Role::Central,
-            ),
-            (
-                peripheral,
-                at_peripheral,
-                central,
-                at_central,
-                Role::Peripheral,
-            ),
-        ];
-        for (id, handle, controller, peer_handle, role) in ends {
-            let addr = self.get(controller).profile.addr;
-            let me = self.get_mut(id);
-            let link = Link {
-                kind: LinkKind::Acl,
-                peer: Peer {
-                    controller,
-                    handle: peer_handle,
-                    addr,
-                },
-                role,
-                policy: me.settings.default_link_policy,
-                supervision_timeout_slots: SUPERVISION_TIMEOUT_SLOTS,
-                mode: Mode::Active,
-                lost: None,
-            };
-            me.links.insert(handle, link);
-            self.connection_complete(id, addr, Status::SUCCESS, handle);
+        let end = |air: &Self, id: ControllerId, handle, role| End {
+            id,
+            handle,
+            role,
+            addr: air.get(id).profile.addr,
+            carrier: None,
+        };
+        let first = end(self, central, at_central, Role::Central);
+        let second = end(self, peripheral, at_peripheral, Role::Peripheral);
+        self.join(LinkKind::Acl, [first, second]);
+        for (me, other) in [(first, second), (second, first)] {
+            self.connection_complete(me.id, other.addr, Status::SUCCESS, me.handle);
         }
     }
 
@@ -117,57 +150,104 @@ impl Air {
         );
     }
 
-    /// Ends a link at the wish of one host: `id` hears that it did, the peer hears `reason`.
+    /// Ends a link at the wish of one host: `id` hears that it did, the peer hears `reason`. Links that it carries end before it.
     pub(crate) fn close(&mut self, id: ControllerId, handle: ConnHandle, reason: Status) {
+        self.close_with(id, handle, Status::LOCAL_HOST_TERMINATED, reason);
+    }
+
+    /// Ends a link, with a reason for each end.
+    pub(crate) fn close_with(
+        &mut self,
+        id: ControllerId,
+        handle: ConnHandle,
+        here: Status,
+        there: Status,
+    ) {
+        self.end_requests(id, handle, there);
+        for carried in self.carried(id, handle) {
+            self.close_with(id, carried, here, there);
+        }
         let Some(link) = self.forget_link(id, handle) else {
             return;
         };
-        self.disconnection_complete(id, handle, Status::LOCAL_HOST_TERMINATED);
+        self.disconnection_complete(id, handle, here);
         if link.lost.is_none() {
             let Peer {
                 controller, handle, ..
             } = link.peer;
             self.forget_link(controller, handle);
-            self.disconnection_complete(controller, handle, reason);
+            self.disconnection_complete(controller, handle, there);
         }
     }
 
     /// Cuts a link at one end only. The other end notices when its supervision timeout has passed.
     pub(crate) fn vanish(&mut self, id: ControllerId, handle: ConnHandle) {
+        self.end_requests(id, handle, Status::CONNECTION_TIMEOUT);
+        for carried in self.carried(id, handle) {
+            self.vanish(id, carried);
+        }
         let Some(link) = self.forget_link(id, handle) else {
             return;
         };
-        if link.lost.is_some() {
-            return;
+        if link.lost.is_none() {
+            self.lose_end(link.peer.controller, link.peer.handle);
         }
-        let Peer {
-            controller, handle, ..
-        } = link.peer;
+    }
+
+    /// Cuts a link at both ends, and all that it carries.
+    pub(crate) fn cut(&mut self, id: ControllerId, handle: ConnHandle) {
+        for carried in self.carried(id, handle) {
+            self.cut(id, carried);
+        }
+        for (id, handle) in self.ends(id, handle) {
+            self.end_requests(id, handle, Status::CONNECTION_TIMEOUT);
+            self.lose_end(id, handle);
+        }
+    }
+
+    /// From now on nothing comes from the other end. A carried link ends with its carrier, so it has no timer of its own.
+    fn lose_end(&mut self, id: ControllerId, handle: ConnHandle) {
         let now = self.now;
-        let Some(left) = self.get(controller).links.get(&handle) else {
+        let Some(left) = self.get(id).links.get(&handle) else {
             return;
         };
-        let timer = match left.supervision_timeout_slots {
-            0 => None,
-            timeout => {
-                let timer = Timer::Supervision {
-                    id: controller,
-                    handle,
-                };
-                Some(self.timers.set(now.saturating_add(slots(timeout)), timer))
-            }
-        };
-        let peer = self.get_mut(controller);
-        peer.buffers.set_policy(Some(handle), AckPolicy::Never);
-        if let Some(left) = peer.links.get_mut(&handle) {
+        let never = left.supervision_timeout.is_zero() || left.carrier.is_some();
+        let at = now.saturating_add(left.supervision_timeout);
+        let timer = Timer::Supervision { id, handle };
+        let timer = (!never).then(|| self.timers.set(at, timer));
+        let controller = self.get_mut(id);
+        controller
+            .buffers
+            .set_policy(Some(handle), AckPolicy::Never);
+        if let Some(left) = controller.links.get_mut(&handle) {
             left.lost = Some(timer);
         }
     }
 
     /// The supervision timeout of a lost link has passed.
     pub(crate) fn supervision_timeout(&mut self, id: ControllerId, handle: ConnHandle) {
+        for carried in self.carried(id, handle) {
+            self.supervision_timeout(id, carried);
+        }
         if self.forget_link(id, handle).is_some() {
             self.disconnection_complete(id, handle, Status::CONNECTION_TIMEOUT);
+        }
+    }
+
+    /// The links that end with this one.
+    fn carried(&self, id: ControllerId, handle: ConnHandle) -> Vec<ConnHandle> {
+        let links = self.get(id).links.iter();
+        let carried = links.filter(|(_, link)| link.carrier == Some(handle));
+        carried.map(|(handle, _)| *handle).collect()
+    }
+
+    /// Ends what is being negotiated over a link.
+    fn end_requests(&mut self, id: ControllerId, handle: ConnHandle, why: Status) {
+        for (id, handle) in self.ends(id, handle) {
+            let addr = self.get(id).links.get(&handle).map(|link| link.peer.addr);
+            if let Some(addr) = addr {
+                self.reject_sync(id, addr, why);
+            }
         }
     }
 
@@ -238,7 +318,11 @@ impl Air {
     }
 
     /// Both ends of a link that is there and not lost: this one first.
-    fn ends(&self, id: ControllerId, handle: ConnHandle) -> Vec<(ControllerId, ConnHandle)> {
+    pub(crate) fn ends(
+        &self,
+        id: ControllerId,
+        handle: ConnHandle,
+    ) -> Vec<(ControllerId, ConnHandle)> {
         let link = self
             .get(id)
             .links

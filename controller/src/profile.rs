@@ -219,11 +219,19 @@ const BREDR: &[LmpFeature] = &[
     LmpFeature::FIVE_SLOT_PACKETS,
     LmpFeature::ROLE_SWITCH,
     LmpFeature::SNIFF_MODE,
+    LmpFeature::SCO_LINK,
+    LmpFeature::HV2_PACKETS,
+    LmpFeature::HV3_PACKETS,
     LmpFeature::CVSD,
     LmpFeature::TRANSPARENT_SYNCHRONOUS_DATA,
     LmpFeature::EDR_ACL_2M,
     LmpFeature::EDR_ACL_3M,
     LmpFeature::RSSI_WITH_INQUIRY,
+    LmpFeature::EXTENDED_SCO,
+    LmpFeature::EV4_PACKETS,
+    LmpFeature::EV5_PACKETS,
+    LmpFeature::EDR_ESCO_2M,
+    LmpFeature::EDR_ESCO_3M,
     LmpFeature::EDR_ACL_THREE_SLOT,
     LmpFeature::EDR_ACL_FIVE_SLOT,
     LmpFeature::EXTENDED_INQUIRY_RESPONSE,
@@ -234,7 +242,7 @@ const BREDR: &[LmpFeature] = &[
 ];
 
 impl Profile {
-    /// BR/EDR alone: 5.2, 7 ACL buffers of 1021 bytes.
+    /// BR/EDR alone: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60.
     pub fn bredr(addr: BdAddr) -> Self {
         Self {
             addr,
@@ -250,7 +258,10 @@ impl Profile {
                 mtu: 1021,
                 packets: 7,
             },
-            sco: BufferSize::NONE,
+            sco: BufferSize {
+                mtu: 60,
+                packets: 8,
+            },
             le: BufferSize::NONE,
             iso: BufferSize::NONE,
             ack: AckPolicy::Immediate,
@@ -258,7 +269,7 @@ impl Profile {
         }
     }
 
-    /// BR/EDR and LE: 5.2, 7 ACL buffers of 1021 bytes, 5 LE buffers of 251.
+    /// BR/EDR and LE: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60, 5 LE buffers of 251.
     pub fn dual_mode(addr: BdAddr) -> Self {
         let bredr = Self::bredr(addr);
         let features = bredr.features.with(LmpFeature::LE_SUPPORTED, true);

@@ -8,6 +8,7 @@ use crate::hci::wire::{Block, Counted, wire_struct};
 use crate::link::Link;
 use crate::page::{Page, Request};
 use crate::profile::{Features, LmpFeature, Profile};
+use crate::sco::SyncRequest;
 use crate::timers::TimerKey;
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role};
 
@@ -22,6 +23,8 @@ pub(crate) struct Controller {
     pub(crate) pages: BTreeMap<BdAddr, Page>,
     /// Connection requests that the host has not answered.
     pub(crate) requests: BTreeMap<BdAddr, Request>,
+    /// Requests for synchronous connections that the host has not answered.
+    pub(crate) sync_requests: BTreeMap<BdAddr, SyncRequest>,
     /// Devices whose name is asked for and that have not answered.
     pub(crate) names: BTreeMap<BdAddr, TimerKey>,
     first_handle: u16,
@@ -61,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) class: [u8; 3],
     pub(crate) name: Name,
     pub(crate) voice_setting: u16,
+    pub(crate) sync_flow_control: u8,
     pub(crate) authentication_enable: u8,
     pub(crate) page_scan: ScanActivity,
     pub(crate) inquiry_scan: ScanActivity,
@@ -92,6 +96,7 @@ impl Default for Settings {
             class: [0; 3],
             name: Name::default(),
             voice_setting: 0x0060,
+            sync_flow_control: 0,
             authentication_enable: 0,
             page_scan: ScanActivity {
                 interval_slots: 0x0800,
@@ -136,6 +141,7 @@ impl Controller {
             links: BTreeMap::new(),
             pages: BTreeMap::new(),
             requests: BTreeMap::new(),
+            sync_requests: BTreeMap::new(),
             names: BTreeMap::new(),
             first_handle: first_handle.min(ConnHandle::MAX.get()),
             profile,
@@ -145,6 +151,11 @@ impl Controller {
     /// Whether it hears pages.
     pub(crate) fn page_scan(&self) -> bool {
         self.profile.has_bredr() && self.settings.scan_enable & PAGE_SCAN != 0
+    }
+
+    /// Whether synchronous data is counted and acknowledged.
+    pub(crate) fn sync_flow_control(&self) -> bool {
+        self.settings.sync_flow_control != 0
     }
 
     /// A handle that no link has.

@@ -17,6 +17,13 @@ pub(crate) enum Timer {
     },
     /// The device whose name is asked for has not answered.
     RemoteName { asker: ControllerId, addr: BdAddr },
+    /// The host has not answered a request for a synchronous connection.
+    AcceptSync {
+        acceptor: ControllerId,
+        addr: BdAddr,
+    },
+    /// A packet that was held back is to go on.
+    Release { number: u64 },
     /// The other end of a link is gone.
     Supervision {
         id: ControllerId,
@@ -67,4 +74,9 @@ impl Timers {
 /// A number of baseband slots (625 µs each).
 pub(crate) fn slots(number: u16) -> Duration {
     Duration::from_micros(625) * u32::from(number)
+}
+
+/// A time in baseband slots, rounded down; as many as the field holds if it is longer.
+pub(crate) fn in_slots(time: Duration) -> u16 {
+    u16::try_from(time.as_micros() / 625).unwrap_or(u16::MAX)
 }

@@ -202,6 +202,17 @@ pub enum LinkKind {
     Bis,
 }
 
+impl LinkKind {
+    /// The kind of packet that carries its data.
+    pub const fn packet_kind(self) -> PacketKind {
+        match self {
+            Self::Acl | Self::Le => PacketKind::Acl,
+            Self::Sco | Self::Esco => PacketKind::Sco,
+            Self::Cis | Self::Bis => PacketKind::Iso,
+        }
+    }
+}
+
 /// A device's role on a link; the number is the one of the Role Change event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -255,8 +266,10 @@ status_codes! {
     UNKNOWN_CONNECTION = 0x02 "unknown connection identifier";
     /// The peer did not answer a page.
     PAGE_TIMEOUT = 0x04 "page timeout";
-    /// Wrong or missing key.
+    /// Wrong key.
     AUTHENTICATION_FAILURE = 0x05 "authentication failure";
+    /// No key.
+    KEY_MISSING = 0x06 "PIN or key missing";
     /// No room for another entry.
     MEMORY_EXCEEDED = 0x07 "memory capacity exceeded";
     /// The link was lost.
@@ -285,14 +298,28 @@ status_codes! {
     REMOTE_POWER_OFF = 0x15 "remote device terminated connection due to power off";
     /// This host hung up.
     LOCAL_HOST_TERMINATED = 0x16 "connection terminated by local host";
+    /// The host does not pair now.
+    PAIRING_NOT_ALLOWED = 0x18 "pairing not allowed";
     /// The peer lacks the feature.
     UNSUPPORTED_REMOTE_FEATURE = 0x1a "unsupported remote feature";
+    /// The peers want different air coding.
+    SCO_AIR_MODE_REJECTED = 0x1d "SCO air mode rejected";
     /// The peer does not answer.
     LMP_TIMEOUT = 0x22 "LMP response timeout";
     /// Pairing with a unit key.
     UNIT_KEY_NOT_SUPPORTED = 0x29 "pairing with unit key not supported";
+    /// The host does not do Secure Simple Pairing.
+    SIMPLE_PAIRING_NOT_SUPPORTED = 0x37 "simple pairing not supported by host";
     /// Connection parameters that the host refuses.
     UNACCEPTABLE_PARAMETERS = 0x3b "unacceptable connection parameters";
+    /// Advertising has ended without a connection.
+    ADVERTISING_TIMEOUT = 0x3c "advertising timeout";
+    /// An encrypted packet could not be read: the keys differ.
+    MIC_FAILURE = 0x3d "connection terminated due to MIC failure";
+    /// No advertising set has this handle.
+    UNKNOWN_ADVERTISING = 0x42 "unknown advertising identifier";
+    /// As many advertising events as wanted have been sent.
+    LIMIT_REACHED = 0x43 "limit reached";
 }
 
 impl Status {

@@ -3,7 +3,8 @@
 use super::{Cx, commands};
 use crate::hci::event::{LinkSupervisionTimeoutChanged, Name};
 use crate::hci::wire::{Rest, wire_struct};
-use crate::types::{BdAddr, ConnHandle, Role, Status};
+use crate::timers::{in_slots, slots};
+use crate::types::{BdAddr, ConnHandle, PacketKind, Role, Status};
 
 commands! {
     0x0c01 "Set Event Mask" (5, 6) Nothing write(event_mask);
@@ -30,6 +31,8 @@ commands! {
     0x0c25 "Read Voice Setting" (9, 2) Bredr read(voice_setting);
     0x0c26 "Write Voice Setting" (9, 3) Bredr write(voice_setting);
     0x0c2d "Read Transmit Power Level" (10, 2) Nothing on_link(read_transmit_power);
+    0x0c2e "Read Synchronous Flow Control Enable" (10, 3) Sco read(sync_flow_control);
+    0x0c2f "Write Synchronous Flow Control Enable" (10, 4) Sco complete(write_sync_flow_control);
     0x0c36 "Read Link Supervision Timeout" (11, 0) Bredr on_link(read_supervision_timeout);
     0x0c37 "Write Link Supervision Timeout" (11, 1) Bredr on_link(write_supervision_timeout);
     0x0c38 "Read Number Of Supported IAC" (11, 2) Bredr complete(read_number_of_codes);
@@ -73,6 +76,10 @@ fn reset(cx: &mut Cx<'_>, (): ()) -> Result<(), Status> {
     }
     for addr in requests {
         cx.air.reject(cx.id, addr, Status::CONNECTION_TIMEOUT);
+    }
+    let sync: Vec<BdAddr> = cx.me().sync_requests.keys().copied().collect();
+    for addr in sync {
+        cx.air.reject_sync(cx.id, addr, Status::CONNECTION_TIMEOUT);
     }
     for addr in names {
         cx.air
@@ -143,9 +150,23 @@ fn read_transmit_power(cx: &mut Cx<'_>, handle: ConnHandle, which: u8) -> Result
     }
 }
 
+/// 7.3.37: not while there are synchronous links.
+fn write_sync_flow_control(cx: &mut Cx<'_>, enable: u8) -> Result<(), Status> {
+    if enable > 1 {
+        return Err(Status::INVALID_PARAMETERS);
+    }
+    let mut links = cx.me().links.values();
+    if links.any(|link| link.kind.packet_kind() == PacketKind::Sco) {
+        return Err(Status::COMMAND_DISALLOWED);
+    }
+    cx.settings().sync_flow_control = enable;
+    Ok(())
+}
+
 /// 7.3.41
 fn read_supervision_timeout(cx: &mut Cx<'_>, handle: ConnHandle, (): ()) -> Result<u16, Status> {
-    cx.link(handle).map(|link| link.supervision_timeout_slots)
+    cx.link(handle)
+        .map(|link| in_slots(link.supervision_timeout))
 }
 
 /// 7.3.42: the central sets it for both ends.
@@ -158,13 +179,13 @@ fn write_supervision_timeout(
     if link.role != Role::Central {
         return Err(Status::COMMAND_DISALLOWED);
     }
-    link.supervision_timeout_slots = timeout_slots;
+    link.supervision_timeout = slots(timeout_slots);
     let (peer, lost) = (link.peer, link.lost.is_some());
     if lost {
         return Ok(());
     }
     if let Some(link) = cx.air.get_mut(peer.controller).links.get_mut(&peer.handle) {
-        link.supervision_timeout_slots = timeout_slots;
+        link.supervision_timeout = slots(timeout_slots);
     }
     let event = LinkSupervisionTimeoutChanged {
         handle: peer.handle,

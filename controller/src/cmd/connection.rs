@@ -82,20 +82,29 @@ fn cancel(cx: &mut Cx<'_>, addr: BdAddr, (): ()) -> Result<(), Status> {
 
 /// 7.1.8
 fn accept(cx: &mut Cx<'_>, accept: Accept) -> Result<(), Status> {
+    if cx.me().sync_requests.contains_key(&accept.addr) {
+        return cx.air.accept_sync(cx.id, accept.addr, None);
+    }
     let there = cx.air.accept(cx.id, accept.addr, accept.role);
     there.then_some(()).ok_or(Status::UNKNOWN_CONNECTION)
 }
 
 /// 7.1.9
 fn reject(cx: &mut Cx<'_>, reject: Reject) -> Result<(), Status> {
-    match reject.reason {
+    check_rejection(reject.reason)?;
+    let there = cx.air.reject(cx.id, reject.addr, reject.reason)
+        || cx.air.reject_sync(cx.id, reject.addr, reject.reason);
+    there.then_some(()).ok_or(Status::UNKNOWN_CONNECTION)
+}
+
+/// The reasons that a host may give for refusing a connection.
+pub(super) fn check_rejection(reason: Status) -> Result<(), Status> {
+    match reason {
         Status::REJECTED_LIMITED_RESOURCES
         | Status::REJECTED_SECURITY
-        | Status::REJECTED_ADDRESS => {}
-        _ => return Err(Status::INVALID_PARAMETERS),
+        | Status::REJECTED_ADDRESS => Ok(()),
+        _ => Err(Status::INVALID_PARAMETERS),
     }
-    let there = cx.air.reject(cx.id, reject.addr, reject.reason);
-    there.then_some(()).ok_or(Status::UNKNOWN_CONNECTION)
 }
 
 /// 7.1.14

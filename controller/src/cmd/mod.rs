@@ -8,14 +8,16 @@ mod info;
 mod le;
 mod policy;
 mod remote;
+mod sco;
 
 use crate::air::Air;
 use crate::faults::FaultAction;
 use crate::hci::event::{CommandComplete, CommandStatus};
-use crate::hci::wire::{Reader, Rest, Wire};
+use crate::hci::wire::{Malformed, Reader, Rest, Wire};
+use crate::held::Held;
 use crate::ledger::{Detail, Direction};
 use crate::link::Link;
-use crate::profile::Profile;
+use crate::profile::{LmpFeature, Profile};
 use crate::state::{Controller, Settings};
 use crate::types::{BdAddr, ConnHandle, ControllerId, Opcode, PacketKind, Status};
 
@@ -35,6 +37,8 @@ pub(crate) struct Command {
 enum Needs {
     Nothing,
     Bredr,
+    Sco,
+    Esco,
     Le,
 }
 
@@ -42,6 +46,8 @@ enum Needs {
 pub(crate) struct Cx<'a> {
     air: &'a mut Air,
     id: ControllerId,
+    /// A fault has the command fail with this status before anything happens.
+    refuse: Option<Status>,
 }
 
 /// How a command is answered.
@@ -52,13 +58,14 @@ enum Reply {
     Status(Status),
 }
 
-const TABLES: [&[Command]; 6] = [
+const TABLES: [&[Command]; 7] = [
     baseband::TABLE,
     connection::TABLE,
     info::TABLE,
     le::TABLE,
     policy::TABLE,
     remote::TABLE,
+    sco::TABLE,
 ];
 
 fn all() -> impl Iterator<Item = &'static Command> {
@@ -75,6 +82,8 @@ impl Command {
         match self.needs {
             Needs::Nothing => true,
             Needs::Bredr => profile.has_bredr(),
+            Needs::Sco => profile.has_bredr() && profile.features.has(LmpFeature::SCO_LINK),
+            Needs::Esco => profile.has_bredr() && profile.features.has(LmpFeature::EXTENDED_SCO),
             Needs::Le => profile.has_le(),
         }
     }
@@ -94,28 +103,59 @@ pub(crate) fn run(air: &mut Air, id: ControllerId, opcode: Opcode, parameters: &
     let struck = air
         .faults
         .strike(id, Direction::HostToController, PacketKind::Command);
-    if let Some(FaultAction::Drop) = struck {
-        return Detail::Command {
-            opcode,
-            known,
-            dropped: true,
-        };
+    let dropped = struck == Some(FaultAction::Drop);
+    match struck {
+        Some(FaultAction::Drop) => {}
+        Some(FaultAction::Delay(time)) => {
+            let parameters = parameters.to_vec();
+            let command = Held::Command {
+                id,
+                opcode,
+                parameters,
+            };
+            air.hold(time, command);
+        }
+        other => carry_out(air, id, opcode, parameters, other),
     }
-    let first_event = air.outbox.len();
-    let reply = match command {
-        Some(command) => (command.run)(&mut Cx { air, id }, Reader::new(parameters)),
-        None => Reply::Status(Status::UNKNOWN_COMMAND),
-    };
-    answer(air, id, opcode, reply, first_event);
     Detail::Command {
         opcode,
         known,
-        dropped: false,
+        dropped,
     }
 }
 
+/// Does what a command wants, and sends the answer and the events; a fault may make it fail or be answered twice.
+pub(crate) fn carry_out(
+    air: &mut Air,
+    id: ControllerId,
+    opcode: Opcode,
+    parameters: &[u8],
+    fault: Option<FaultAction>,
+) {
+    let command = find(opcode).filter(|command| command.is_in(air.profile(id)));
+    let refuse = match fault {
+        Some(FaultAction::Error(status)) => Some(status),
+        _ => None,
+    };
+    let first_event = air.outbox.len();
+    let cx = &mut Cx { air, id, refuse };
+    let reply = match command {
+        Some(command) => (command.run)(cx, Reader::new(parameters)),
+        None => Reply::Status(refuse.unwrap_or(Status::UNKNOWN_COMMAND)),
+    };
+    let twice = fault == Some(FaultAction::Duplicate);
+    answer(air, id, opcode, reply, first_event, twice);
+}
+
 /// Sends the answer, ahead of the events that the command has set off.
-fn answer(air: &mut Air, id: ControllerId, opcode: Opcode, reply: Reply, first_event: usize) {
+fn answer(
+    air: &mut Air,
+    id: ControllerId,
+    opcode: Opcode,
+    reply: Reply,
+    first_event: usize,
+    twice: bool,
+) {
     let events = air.outbox.split_off(first_event);
     let commands = 1;
     let (subevent, opcode_of) = (None, Some(opcode));
@@ -150,6 +190,8 @@ fn answer(air: &mut Air, id: ControllerId, opcode: Opcode, reply: Reply, first_e
             );
         }
     }
+    let again = air.outbox.back().filter(|_| twice).cloned();
+    air.outbox.extend(again);
     air.outbox.extend(events);
 }
 
@@ -189,9 +231,10 @@ fn complete<P: Wire, R: Wire + Default>(
     r: Reader<'_>,
     handler: impl FnOnce(&mut Cx<'_>, P) -> Result<R, Status>,
 ) -> Reply {
-    let result = match P::decode_all(r) {
-        Ok(parameters) => handler(cx, parameters),
-        Err(_) => Err(Status::INVALID_PARAMETERS),
+    let result = match (cx.refuse, P::decode_all(r)) {
+        (Some(status), _) => Err(status),
+        (None, Ok(parameters)) => handler(cx, parameters),
+        (None, Err(Malformed)) => Err(Status::INVALID_PARAMETERS),
     };
     complete_with(&(), result)
 }
@@ -203,8 +246,14 @@ fn echo<K: Wire + Default + Copy, P: Wire, R: Wire + Default>(
     handler: impl FnOnce(&mut Cx<'_>, K, P) -> Result<R, Status>,
 ) -> Reply {
     match <(K, P)>::decode_all(r) {
-        Ok((key, parameters)) => complete_with(&key, handler(cx, key, parameters)),
-        Err(_) => complete_with(&K::default(), Err::<R, _>(Status::INVALID_PARAMETERS)),
+        Ok((key, parameters)) => {
+            let result = match cx.refuse {
+                Some(status) => Err(status),
+                None => handler(cx, key, parameters),
+            };
+            complete_with(&key, result)
+        }
+        Err(Malformed) => complete_with(&K::default(), Err::<R, _>(Status::INVALID_PARAMETERS)),
     }
 }
 
@@ -227,9 +276,10 @@ fn begin<P: Wire>(
     r: Reader<'_>,
     handler: impl FnOnce(&mut Cx<'_>, P) -> Result<(), Status>,
 ) -> Reply {
-    let result = match P::decode_all(r) {
-        Ok(parameters) => handler(cx, parameters),
-        Err(_) => Err(Status::INVALID_PARAMETERS),
+    let result = match (cx.refuse, P::decode_all(r)) {
+        (Some(status), _) => Err(status),
+        (None, Ok(parameters)) => handler(cx, parameters),
+        (None, Err(Malformed)) => Err(Status::INVALID_PARAMETERS),
     };
     Reply::Status(result.err().unwrap_or(Status::SUCCESS))
 }

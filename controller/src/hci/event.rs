@@ -61,6 +61,7 @@ events! {
     }
     0x0e struct CommandComplete { commands: u8, opcode: Opcode, returned: Rest }
     0x0f struct CommandStatus { status: Status, commands: u8, opcode: Opcode }
+    0x10 struct HardwareError { code: u8 }
     0x12 struct RoleChange { status: Status, addr: BdAddr, role: Role }
     0x13 struct NumberOfCompletedPackets { completed: Counted<(ConnHandle, u16)> }
     0x14 struct ModeChange { status: Status, handle: ConnHandle, mode: u8, interval_slots: u16 }
@@ -77,6 +78,17 @@ events! {
         page: u8,
         max_page: u8,
         features: [u8; 8],
+    }
+    0x2c struct SynchronousConnectionComplete {
+        status: Status,
+        handle: ConnHandle,
+        addr: BdAddr,
+        link_type: u8,
+        interval_slots: u8,
+        retransmission_window_slots: u8,
+        rx_packet_bytes: u16,
+        tx_packet_bytes: u16,
+        air_mode: u8,
     }
     0x38 struct LinkSupervisionTimeoutChanged { handle: ConnHandle, timeout_slots: u16 }
     0x3d struct RemoteHostSupportedFeaturesNotification { addr: BdAddr, features: [u8; 8] }

@@ -85,12 +85,27 @@ pub(crate) fn event_packet(code: u8, parameters: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An ACL packet with its indicator. The payload is one that came in an ACL packet, so its length fits.
-pub(crate) fn acl_packet(handle: ConnHandle, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let mut packet = vec![PacketKind::Acl.indicator()];
+/// A data packet with its indicator. The payload is one that came in a packet of that kind, so its length fits.
+pub(crate) fn data_packet(
+    kind: PacketKind,
+    handle: ConnHandle,
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let longest = match kind {
+        PacketKind::Sco => u8::MAX.into(),
+        PacketKind::Iso => 0x3fff,
+        _ => u16::MAX,
+    };
+    let length = u16::try_from(payload.len())
+        .unwrap_or(u16::MAX)
+        .min(longest);
+    let mut packet = vec![kind.indicator()];
     (handle.get() | u16::from(flags & 0x0f) << 12).encode(&mut packet);
-    length.encode(&mut packet);
+    match (kind, u8::try_from(length)) {
+        (PacketKind::Sco, Ok(length)) => length.encode(&mut packet),
+        _ => length.encode(&mut packet),
+    }
     packet.extend(payload.iter().take(length.into()));
     packet
 }
@@ -98,16 +113,21 @@ pub(crate) fn acl_packet(handle: ConnHandle, flags: u8, payload: &[u8]) -> Vec<u
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rstest::rstest;
 
     use super::*;
 
-    /// Check that an ACL packet parses to the handle, flags and payload it was made of.
-    #[test]
-    fn acl_packet_parses_back() {
-        let packet = acl_packet(ConnHandle(0x123), 0x2, &[1, 2, 3]);
-        assert_eq!(packet, [2, 0x23, 0x21, 3, 0, 1, 2, 3]);
-        let HostPacket::Acl(data) = HostPacket::parse(&packet).unwrap() else {
-            panic!("not ACL")
+    /// Check that a data packet has the layout of its kind, and parses to the handle, flags and payload it was made of.
+    #[rstest]
+    #[case::acl(PacketKind::Acl, &[2, 0x23, 0x21, 3, 0, 1, 2, 3])]
+    #[case::sco(PacketKind::Sco, &[3, 0x23, 0x21, 3, 1, 2, 3])]
+    #[case::iso(PacketKind::Iso, &[5, 0x23, 0x21, 3, 0, 1, 2, 3])]
+    fn data_packet_parses_back(#[case] kind: PacketKind, #[case] bytes: &[u8]) {
+        let packet = data_packet(kind, ConnHandle(0x123), 0x2, &[1, 2, 3]);
+        assert_eq!(packet, bytes);
+        let parsed = HostPacket::parse(&packet).unwrap();
+        let (HostPacket::Acl(data) | HostPacket::Sco(data) | HostPacket::Iso(data)) = parsed else {
+            panic!("not data")
         };
         assert_eq!(
             (data.handle, data.flags, data.payload),
