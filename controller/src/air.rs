@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::buffers::{AckPolicy, Completed};
 use crate::cmd;
 use crate::faults::{Fault, FaultAction, Faults};
-use crate::hci::event::{Event, HardwareError, NumberOfCompletedPackets, passes_mask};
+use crate::hci::event::{Event, HardwareError, LeMeta, NumberOfCompletedPackets, passes_mask};
+use crate::hci::le_event::{LE_META, LeEvent, ScanTimeout, passes_le_mask};
 use crate::hci::packet::{DataPacket, HostPacket, event_packet};
-use crate::hci::wire::Counted;
+use crate::hci::wire::{Counted, Rest};
 use crate::held::{Held, HeldPackets};
 use crate::ledger::{CompletedLink, Detail, Direction, Entry, Ledger};
 use crate::profile::Profile;
@@ -216,6 +217,12 @@ impl Air {
             Timer::AcceptSync { acceptor, addr } => {
                 self.reject_sync(acceptor, addr, Status::ACCEPT_TIMEOUT);
             }
+            Timer::Advertising { id, which } => self.advertising_timeout(id, which),
+            Timer::ScanAgain { id } => self.scan_round(id),
+            Timer::ScanEnds { id } => {
+                self.stop_scan(id);
+                self.le_event(id, &ScanTimeout { nothing: () });
+            }
             Timer::Release { number } => self.release(number),
             Timer::Supervision { id, handle } => self.supervision_timeout(id, handle),
         }
@@ -333,6 +340,26 @@ impl Air {
             opcode: None,
         };
         self.event_with(to, event, detail);
+    }
+
+    /// Sends an LE Meta event, unless the host has masked it or this subevent.
+    pub(crate) fn le_event<E: LeEvent>(&mut self, to: ControllerId, event: &E) {
+        if !passes_le_mask(E::SUBEVENT, self.get(to).settings.le_event_mask) {
+            return;
+        }
+        let mut parameters = Vec::new();
+        event.encode(&mut parameters);
+        let (subevent, parameters) = (E::SUBEVENT, Rest(parameters));
+        let detail = Detail::Event {
+            code: LE_META,
+            subevent: Some(subevent),
+            opcode: None,
+        };
+        let meta = LeMeta {
+            subevent,
+            parameters,
+        };
+        self.event_with(to, &meta, detail);
     }
 
     /// Sends an event, unless the host has masked it, and says in the ledger more about it than its code.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::air::Air;
 use crate::buffers::AckPolicy;
 use crate::hci::event::{ConnectionComplete, DisconnectionComplete, ModeChange, RoleChange};
+use crate::le::connection::LeLink;
 use crate::timers::{Timer, TimerKey};
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role, Status};
 
@@ -20,6 +21,7 @@ pub(crate) struct Link {
     pub(crate) mode: Mode,
     /// The ACL or LE link without which this one (SCO, eSCO, CIS) is not.
     pub(crate) carrier: Option<ConnHandle>,
+    pub(crate) le: LeLink,
     /// Where isochronous data goes.
     pub(crate) paths: DataPaths,
     /// The other end is gone without a word; the timer that will notice, if any.
@@ -89,6 +91,7 @@ impl Air {
                 supervision_timeout: SUPERVISION_TIMEOUT,
                 mode: Mode::Active,
                 carrier: me.carrier,
+                le: LeLink::default(),
                 paths: DataPaths::default(),
                 lost: None,
             };

@@ -182,6 +182,14 @@ impl LeFeatures {
     pub const DATA_LENGTH: u64 = 1 << 5;
     /// The 2 Mb/s PHY.
     pub const PHY_2M: u64 = 1 << 8;
+    /// Extended advertising: the commands with advertising sets, and the extended forms of scanning and connecting.
+    pub const EXTENDED_ADVERTISING: u64 = 1 << 12;
+    /// Connected isochronous streams as central.
+    pub const CIS_CENTRAL: u64 = 1 << 28;
+    /// Connected isochronous streams as peripheral.
+    pub const CIS_PERIPHERAL: u64 = 1 << 29;
+    /// The host does isochronous channels: not the profile's to say, the host sets it.
+    pub const ISO_HOST: u64 = 1 << 32;
 
     /// Whether all of these features are there.
     pub const fn has(self, features: u64) -> bool {
@@ -241,6 +249,8 @@ const BREDR: &[LmpFeature] = &[
     LmpFeature::EXTENDED_FEATURES,
 ];
 
+const LE: u64 = LeFeatures::DATA_LENGTH | LeFeatures::PHY_2M | LeFeatures::EXTENDED_ADVERTISING;
+
 impl Profile {
     /// BR/EDR alone: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60.
     pub fn bredr(addr: BdAddr) -> Self {
@@ -275,7 +285,7 @@ impl Profile {
         let features = bredr.features.with(LmpFeature::LE_SUPPORTED, true);
         Self {
             features: features.with(LmpFeature::SIMULTANEOUS_LE_BREDR, true),
-            le_features: LeFeatures(LeFeatures::DATA_LENGTH | LeFeatures::PHY_2M),
+            le_features: LeFeatures(LE),
             le: BufferSize {
                 mtu: 251,
                 packets: 5,

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use crate::buffers::Buffers;
 use crate::hci::event::Name;
 use crate::hci::wire::{Block, Counted, wire_struct};
+use crate::le::LeAddr;
+use crate::le::advertising::{AdvertisingSet, SetId};
+use crate::le::connection::Initiator;
+use crate::le::scanning::{Scan, ScanSettings};
 use crate::link::Link;
 use crate::page::{Page, Request};
-use crate::profile::{Features, LmpFeature, Profile};
+use crate::profile::{Features, LeFeatures, LmpFeature, Profile};
 use crate::sco::SyncRequest;
 use crate::timers::TimerKey;
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role};
@@ -27,6 +31,13 @@ pub(crate) struct Controller {
     pub(crate) sync_requests: BTreeMap<BdAddr, SyncRequest>,
     /// Devices whose name is asked for and that have not answered.
     pub(crate) names: BTreeMap<BdAddr, TimerKey>,
+    /// LE advertisers, running or not; the legacy one is always there.
+    pub(crate) advertisers: BTreeMap<SetId, AdvertisingSet>,
+    /// The LE scan that is going on.
+    pub(crate) scan: Option<Scan>,
+    /// The LE connection that is being made.
+    pub(crate) initiator: Option<Initiator>,
+    pub(crate) random: Random,
     first_handle: u16,
 }
 
@@ -82,6 +93,10 @@ pub(crate) struct Settings {
     pub(crate) le_default_phy: LeDefaultPhy,
     pub(crate) le_random_addr: BdAddr,
     pub(crate) le_accept_list: Vec<(u8, BdAddr)>,
+    pub(crate) le_channels: [u8; 5],
+    /// The host does isochronous channels.
+    pub(crate) le_iso_host: bool,
+    pub(crate) scan: ScanSettings,
 }
 
 impl Default for Settings {
@@ -123,6 +138,9 @@ impl Default for Settings {
             le_default_phy: LeDefaultPhy::default(),
             le_random_addr: BdAddr::default(),
             le_accept_list: Vec::new(),
+            le_channels: [0xff, 0xff, 0xff, 0xff, 0x1f],
+            le_iso_host: false,
+            scan: ScanSettings::default(),
         }
     }
 }
@@ -143,6 +161,10 @@ impl Controller {
             requests: BTreeMap::new(),
             sync_requests: BTreeMap::new(),
             names: BTreeMap::new(),
+            advertisers: BTreeMap::from([(SetId::Legacy, AdvertisingSet::legacy())]),
+            scan: None,
+            initiator: None,
+            random: Random::new(id),
             first_handle: first_handle.min(ConnHandle::MAX.get()),
             profile,
         }
@@ -174,6 +196,34 @@ impl Controller {
         links
             .find(|(_, link)| is_it(link))
             .map(|(handle, link)| (*handle, link))
+    }
+
+    /// The LE link to a peer.
+    pub(crate) fn le_link_to(&self, addr: BdAddr) -> Option<ConnHandle> {
+        let mut links = self.links.iter();
+        let is_it = |link: &Link| link.kind == LinkKind::Le && link.peer.addr == addr;
+        links
+            .find(|(_, link)| is_it(link))
+            .map(|(handle, _)| *handle)
+    }
+
+    /// Whether a device is in the filter accept list.
+    pub(crate) fn accepts(&self, addr: LeAddr) -> bool {
+        let LeAddr { kind, addr } = addr.identity();
+        let list = &self.settings.le_accept_list;
+        list.contains(&(kind, addr))
+    }
+
+    /// The LE features, with the bit that the host sets.
+    ///
+    /// Spec: Core 5.4, Vol 6, Part B, 4.6.33.1.
+    pub(crate) fn le_features(&self) -> u64 {
+        let host = if self.settings.le_iso_host {
+            LeFeatures::ISO_HOST
+        } else {
+            0
+        };
+        self.profile.le_features.0 | host
     }
 
     /// The features, with the host's page worked out from what it has written.
@@ -209,4 +259,23 @@ impl Controller {
 fn first_handle(id: ControllerId) -> u16 {
     let step = u16::try_from(id.index() % 14).unwrap_or(0);
     0x0001 + 0x0100 * step
+}
+
+/// Numbers that look random and are the same in every run. Nothing here needs to be secret.
+///
+/// The generator is SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", 2014.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    fn new(id: ControllerId) -> Self {
+        Self(u64::try_from(id.index()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::le::advertising::SetId;
 use crate::types::{BdAddr, ConnHandle, ControllerId};
 
 /// Something that happens when its time has come.
@@ -22,6 +23,12 @@ pub(crate) enum Timer {
         acceptor: ControllerId,
         addr: BdAddr,
     },
+    /// The time of an LE advertiser is over.
+    Advertising { id: ControllerId, which: SetId },
+    /// A scanner that wants duplicates is to report them.
+    ScanAgain { id: ControllerId },
+    /// The time of an LE scan is over.
+    ScanEnds { id: ControllerId },
     /// A packet that was held back is to go on.
     Release { number: u64 },
     /// The other end of a link is gone.

@@ -6,6 +6,9 @@ mod baseband;
 mod connection;
 mod info;
 mod le;
+mod le_advertising;
+mod le_connection;
+mod le_scanning;
 mod policy;
 mod remote;
 mod sco;
@@ -17,7 +20,7 @@ use crate::hci::wire::{Malformed, Reader, Rest, Wire};
 use crate::held::Held;
 use crate::ledger::{Detail, Direction};
 use crate::link::Link;
-use crate::profile::{LmpFeature, Profile};
+use crate::profile::{LeFeatures, LmpFeature, Profile};
 use crate::state::{Controller, Settings};
 use crate::types::{BdAddr, ConnHandle, ControllerId, Opcode, PacketKind, Status};
 
@@ -40,6 +43,7 @@ enum Needs {
     Sco,
     Esco,
     Le,
+    LeExtended,
 }
 
 /// Who runs a command, and on what.
@@ -58,11 +62,14 @@ enum Reply {
     Status(Status),
 }
 
-const TABLES: [&[Command]; 7] = [
+const TABLES: [&[Command]; 10] = [
     baseband::TABLE,
     connection::TABLE,
     info::TABLE,
     le::TABLE,
+    le_advertising::TABLE,
+    le_connection::TABLE,
+    le_scanning::TABLE,
     policy::TABLE,
     remote::TABLE,
     sco::TABLE,
@@ -85,6 +92,10 @@ impl Command {
             Needs::Sco => profile.has_bredr() && profile.features.has(LmpFeature::SCO_LINK),
             Needs::Esco => profile.has_bredr() && profile.features.has(LmpFeature::EXTENDED_SCO),
             Needs::Le => profile.has_le(),
+            Needs::LeExtended => {
+                let extended = LeFeatures::EXTENDED_ADVERTISING;
+                profile.has_le() && profile.le_features.has(extended)
+            }
         }
     }
 }

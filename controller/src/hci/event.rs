@@ -91,6 +91,7 @@ events! {
         air_mode: u8,
     }
     0x38 struct LinkSupervisionTimeoutChanged { handle: ConnHandle, timeout_slots: u16 }
+    0x3e struct LeMeta { subevent: u8, parameters: Rest }
     0x3d struct RemoteHostSupportedFeaturesNotification { addr: BdAddr, features: [u8; 8] }
 }
 
