@@ -14,6 +14,7 @@ use crate::hci::packet::{DataPacket, HostPacket, event_packet};
 use crate::hci::wire::{Counted, Rest};
 use crate::held::{Held, HeldPackets};
 use crate::ledger::{CompletedLink, Detail, Direction, Entry, Ledger};
+use crate::pairing::Pairings;
 use crate::profile::Profile;
 use crate::state::Controller;
 use crate::timers::{Timer, Timers};
@@ -55,6 +56,7 @@ pub struct Air {
     pub(crate) outbox: VecDeque<Outgoing>,
     pub(crate) faults: Faults,
     pub(crate) held: HeldPackets,
+    pub(crate) pairings: Pairings,
     ledger: Ledger,
     tap: Option<Box<dyn Tap>>,
 }
@@ -223,6 +225,7 @@ impl Air {
                 self.stop_scan(id);
                 self.le_event(id, &ScanTimeout { nothing: () });
             }
+            Timer::Pairing { number } => self.pairing_timeout(number),
             Timer::Release { number } => self.release(number),
             Timer::Supervision { id, handle } => self.supervision_timeout(id, handle),
         }

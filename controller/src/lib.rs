@@ -33,6 +33,7 @@ mod le;
 mod ledger;
 mod link;
 mod page;
+mod pairing;
 mod profile;
 mod sco;
 mod state;

@@ -6,6 +6,7 @@ use crate::air::Air;
 use crate::buffers::AckPolicy;
 use crate::hci::event::{ConnectionComplete, DisconnectionComplete, ModeChange, RoleChange};
 use crate::le::connection::LeLink;
+use crate::pairing::Security;
 use crate::timers::{Timer, TimerKey};
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role, Status};
 
@@ -22,6 +23,7 @@ pub(crate) struct Link {
     /// The ACL or LE link without which this one (SCO, eSCO, CIS) is not.
     pub(crate) carrier: Option<ConnHandle>,
     pub(crate) le: LeLink,
+    pub(crate) security: Security,
     /// Where isochronous data goes.
     pub(crate) paths: DataPaths,
     /// The other end is gone without a word; the timer that will notice, if any.
@@ -92,6 +94,7 @@ impl Air {
                 mode: Mode::Active,
                 carrier: me.carrier,
                 le: LeLink::default(),
+                security: Security::default(),
                 paths: DataPaths::default(),
                 lost: None,
             };
@@ -258,6 +261,7 @@ impl Air {
         let controller = self.get_mut(id);
         let link = controller.links.remove(&handle)?;
         controller.buffers.forget(handle);
+        self.forget_pairing((id, handle));
         if let Some(Some(timer)) = link.lost {
             self.timers.cancel(timer);
         }

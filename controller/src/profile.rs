@@ -225,6 +225,7 @@ pub struct Profile {
 const BREDR: &[LmpFeature] = &[
     LmpFeature::THREE_SLOT_PACKETS,
     LmpFeature::FIVE_SLOT_PACKETS,
+    LmpFeature::ENCRYPTION,
     LmpFeature::ROLE_SWITCH,
     LmpFeature::SNIFF_MODE,
     LmpFeature::SCO_LINK,
@@ -249,7 +250,10 @@ const BREDR: &[LmpFeature] = &[
     LmpFeature::EXTENDED_FEATURES,
 ];
 
-const LE: u64 = LeFeatures::DATA_LENGTH | LeFeatures::PHY_2M | LeFeatures::EXTENDED_ADVERTISING;
+const LE: u64 = LeFeatures::ENCRYPTION
+    | LeFeatures::DATA_LENGTH
+    | LeFeatures::PHY_2M
+    | LeFeatures::EXTENDED_ADVERTISING;
 
 impl Profile {
     /// BR/EDR alone: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60.
@@ -297,6 +301,11 @@ impl Profile {
     /// Whether it does BR/EDR.
     pub fn has_bredr(&self) -> bool {
         !self.features.has(LmpFeature::BREDR_NOT_SUPPORTED)
+    }
+
+    /// Whether it does LE, and has these features.
+    pub fn has_le_feature(&self, features: u64) -> bool {
+        self.has_le() && self.le_features.has(features)
     }
 
     /// Whether it does LE.

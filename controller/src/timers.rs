@@ -29,6 +29,8 @@ pub(crate) enum Timer {
     ScanAgain { id: ControllerId },
     /// The time of an LE scan is over.
     ScanEnds { id: ControllerId },
+    /// No host has answered in a pairing.
+    Pairing { number: u64 },
     /// A packet that was held back is to go on.
     Release { number: u64 },
     /// The other end of a link is gone.

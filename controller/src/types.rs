@@ -306,8 +306,12 @@ status_codes! {
     SCO_AIR_MODE_REJECTED = 0x1d "SCO air mode rejected";
     /// The peer does not answer.
     LMP_TIMEOUT = 0x22 "LMP response timeout";
+    /// Both ends have begun the same at once.
+    LMP_COLLISION = 0x23 "LMP error transaction collision";
     /// Pairing with a unit key.
     UNIT_KEY_NOT_SUPPORTED = 0x29 "pairing with unit key not supported";
+    /// The link is not encrypted.
+    INSUFFICIENT_SECURITY = 0x2f "insufficient security";
     /// The host does not do Secure Simple Pairing.
     SIMPLE_PAIRING_NOT_SUPPORTED = 0x37 "simple pairing not supported by host";
     /// Connection parameters that the host refuses.

@@ -12,6 +12,7 @@ mod le_scanning;
 mod policy;
 mod remote;
 mod sco;
+mod security;
 
 use crate::air::Air;
 use crate::faults::FaultAction;
@@ -44,6 +45,7 @@ enum Needs {
     Esco,
     Le,
     LeExtended,
+    LeEncryption,
 }
 
 /// Who runs a command, and on what.
@@ -62,7 +64,7 @@ enum Reply {
     Status(Status),
 }
 
-const TABLES: [&[Command]; 10] = [
+const TABLES: [&[Command]; 11] = [
     baseband::TABLE,
     connection::TABLE,
     info::TABLE,
@@ -73,6 +75,7 @@ const TABLES: [&[Command]; 10] = [
     policy::TABLE,
     remote::TABLE,
     sco::TABLE,
+    security::TABLE,
 ];
 
 fn all() -> impl Iterator<Item = &'static Command> {
@@ -92,10 +95,8 @@ impl Command {
             Needs::Sco => profile.has_bredr() && profile.features.has(LmpFeature::SCO_LINK),
             Needs::Esco => profile.has_bredr() && profile.features.has(LmpFeature::EXTENDED_SCO),
             Needs::Le => profile.has_le(),
-            Needs::LeExtended => {
-                let extended = LeFeatures::EXTENDED_ADVERTISING;
-                profile.has_le() && profile.le_features.has(extended)
-            }
+            Needs::LeExtended => profile.has_le_feature(LeFeatures::EXTENDED_ADVERTISING),
+            Needs::LeEncryption => profile.has_le_feature(LeFeatures::ENCRYPTION),
         }
     }
 }

@@ -46,7 +46,9 @@ events! {
     }
     0x04 struct ConnectionRequest { addr: BdAddr, class: [u8; 3], link_type: u8 }
     0x05 struct DisconnectionComplete { status: Status, handle: ConnHandle, reason: Status }
+    0x06 struct AuthenticationComplete { status: Status, handle: ConnHandle }
     0x07 struct RemoteNameRequestComplete { status: Status, addr: BdAddr, name: Name }
+    0x08 struct EncryptionChange { status: Status, handle: ConnHandle, enabled: u8 }
     0x0b struct ReadRemoteSupportedFeaturesComplete {
         status: Status,
         handle: ConnHandle,
@@ -65,6 +67,9 @@ events! {
     0x12 struct RoleChange { status: Status, addr: BdAddr, role: Role }
     0x13 struct NumberOfCompletedPackets { completed: Counted<(ConnHandle, u16)> }
     0x14 struct ModeChange { status: Status, handle: ConnHandle, mode: u8, interval_slots: u16 }
+    0x16 struct PinCodeRequest { addr: BdAddr }
+    0x17 struct LinkKeyRequest { addr: BdAddr }
+    0x18 struct LinkKeyNotification { addr: BdAddr, key: [u8; 16], kind: u8 }
     0x1a struct DataBufferOverflow { link_type: u8 }
     0x1c struct ReadClockOffsetComplete { status: Status, handle: ConnHandle, offset: u16 }
     0x1d struct ConnectionPacketTypeChanged {
@@ -90,6 +95,16 @@ events! {
         tx_packet_bytes: u16,
         air_mode: u8,
     }
+    0x30 struct EncryptionKeyRefreshComplete { status: Status, handle: ConnHandle }
+    0x31 struct IoCapabilityRequest { addr: BdAddr }
+    0x32 struct IoCapabilityResponse {
+        addr: BdAddr,
+        capability: u8,
+        oob: u8,
+        authentication: u8,
+    }
+    0x33 struct UserConfirmationRequest { addr: BdAddr, value: u32 }
+    0x36 struct SimplePairingComplete { status: Status, addr: BdAddr }
     0x38 struct LinkSupervisionTimeoutChanged { handle: ConnHandle, timeout_slots: u16 }
     0x3e struct LeMeta { subevent: u8, parameters: Rest }
     0x3d struct RemoteHostSupportedFeaturesNotification { addr: BdAddr, features: [u8; 8] }

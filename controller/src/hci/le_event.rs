@@ -70,6 +70,7 @@ le_events! {
         timeout: u16,
     }
     0x04 struct ReadRemoteFeaturesComplete { status: Status, handle: ConnHandle, features: u64 }
+    0x05 struct LongTermKeyRequest { handle: ConnHandle, random: u64, diversifier: u16 }
     0x07 struct DataLengthChange {
         handle: ConnHandle,
         max_tx_bytes: u16,
