@@ -219,6 +219,7 @@ impl Air {
             Timer::AcceptSync { acceptor, addr } => {
                 self.reject_sync(acceptor, addr, Status::ACCEPT_TIMEOUT);
             }
+            Timer::AcceptCis { acceptor, handle } => self.cis_accept_timeout(acceptor, handle),
             Timer::Advertising { id, which } => self.advertising_timeout(id, which),
             Timer::ScanAgain { id } => self.scan_round(id),
             Timer::ScanEnds { id } => {

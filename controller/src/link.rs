@@ -254,6 +254,7 @@ impl Air {
             if let Some(addr) = addr {
                 self.reject_sync(id, addr, why);
             }
+            self.end_cis_requests(id, handle, why);
         }
     }
 

@@ -253,7 +253,9 @@ const BREDR: &[LmpFeature] = &[
 const LE: u64 = LeFeatures::ENCRYPTION
     | LeFeatures::DATA_LENGTH
     | LeFeatures::PHY_2M
-    | LeFeatures::EXTENDED_ADVERTISING;
+    | LeFeatures::EXTENDED_ADVERTISING
+    | LeFeatures::CIS_CENTRAL
+    | LeFeatures::CIS_PERIPHERAL;
 
 impl Profile {
     /// BR/EDR alone: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60.
@@ -283,7 +285,7 @@ impl Profile {
         }
     }
 
-    /// BR/EDR and LE: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60, 5 LE buffers of 251.
+    /// BR/EDR and LE: 5.2, 7 ACL buffers of 1021 bytes, 8 SCO buffers of 60, 5 LE buffers and 6 ISO buffers of 251.
     pub fn dual_mode(addr: BdAddr) -> Self {
         let bredr = Self::bredr(addr);
         let features = bredr.features.with(LmpFeature::LE_SUPPORTED, true);
@@ -293,6 +295,10 @@ impl Profile {
             le: BufferSize {
                 mtu: 251,
                 packets: 5,
+            },
+            iso: BufferSize {
+                mtu: 251,
+                packets: 6,
             },
             ..bredr
         }

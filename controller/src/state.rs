@@ -8,6 +8,7 @@ use crate::hci::wire::{Block, Counted, wire_struct};
 use crate::le::LeAddr;
 use crate::le::advertising::{AdvertisingSet, SetId};
 use crate::le::connection::Initiator;
+use crate::le::iso::{Cig, PendingCis};
 use crate::le::scanning::{Scan, ScanSettings};
 use crate::link::Link;
 use crate::page::{Page, Request};
@@ -37,6 +38,10 @@ pub(crate) struct Controller {
     pub(crate) scan: Option<Scan>,
     /// The LE connection that is being made.
     pub(crate) initiator: Option<Initiator>,
+    /// Groups of isochronous streams that the host has configured.
+    pub(crate) cigs: BTreeMap<u8, Cig>,
+    /// Isochronous streams that the host has not accepted or refused, by the handle that they would have.
+    pub(crate) pending_cis: BTreeMap<ConnHandle, PendingCis>,
     pub(crate) random: Random,
     first_handle: u16,
 }
@@ -164,6 +169,8 @@ impl Controller {
             advertisers: BTreeMap::from([(SetId::Legacy, AdvertisingSet::legacy())]),
             scan: None,
             initiator: None,
+            cigs: BTreeMap::new(),
+            pending_cis: BTreeMap::new(),
             random: Random::new(id),
             first_handle: first_handle.min(ConnHandle::MAX.get()),
             profile,
@@ -180,13 +187,30 @@ impl Controller {
         self.settings.sync_flow_control != 0
     }
 
+    /// Group and number of the configured stream with this handle.
+    pub(crate) fn stream_of(&self, handle: ConnHandle) -> Option<(u8, u8)> {
+        let streams = self.cigs.iter().flat_map(|(cig_id, cig)| {
+            let streams = cig.streams.iter();
+            streams.map(move |(cis_id, cis)| (cis.handle, (*cig_id, *cis_id)))
+        });
+        let mut streams = streams.filter(|(there, _)| *there == handle);
+        streams.next().map(|(_, ids)| ids)
+    }
+
+    /// Whether a link has this handle, or will have it.
+    fn is_taken(&self, handle: ConnHandle) -> bool {
+        self.links.contains_key(&handle)
+            || self.pending_cis.contains_key(&handle)
+            || self.stream_of(handle).is_some()
+    }
+
     /// A handle that no link has.
     pub(crate) fn free_handle(&self) -> Option<ConnHandle> {
         let last = ConnHandle::MAX.get();
         let candidates = (self.first_handle..=last).chain(0..self.first_handle);
         candidates
             .map(ConnHandle)
-            .find(|handle| !self.links.contains_key(handle))
+            .find(|handle| !self.is_taken(*handle))
     }
 
     /// The ACL link to a peer.

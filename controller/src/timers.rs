@@ -23,6 +23,11 @@ pub(crate) enum Timer {
         acceptor: ControllerId,
         addr: BdAddr,
     },
+    /// The host has not answered a request for an isochronous stream.
+    AcceptCis {
+        acceptor: ControllerId,
+        handle: ConnHandle,
+    },
     /// The time of an LE advertiser is over.
     Advertising { id: ControllerId, which: SetId },
     /// A scanner that wants duplicates is to report them.

@@ -5,6 +5,7 @@
 mod baseband;
 mod connection;
 mod info;
+mod iso;
 mod le;
 mod le_advertising;
 mod le_connection;
@@ -46,6 +47,7 @@ enum Needs {
     Le,
     LeExtended,
     LeEncryption,
+    LeIso,
 }
 
 /// Who runs a command, and on what.
@@ -64,10 +66,11 @@ enum Reply {
     Status(Status),
 }
 
-const TABLES: [&[Command]; 11] = [
+const TABLES: [&[Command]; 12] = [
     baseband::TABLE,
     connection::TABLE,
     info::TABLE,
+    iso::TABLE,
     le::TABLE,
     le_advertising::TABLE,
     le_connection::TABLE,
@@ -96,6 +99,10 @@ impl Command {
             Needs::Esco => profile.has_bredr() && profile.features.has(LmpFeature::EXTENDED_SCO),
             Needs::Le => profile.has_le(),
             Needs::LeExtended => profile.has_le_feature(LeFeatures::EXTENDED_ADVERTISING),
+            Needs::LeIso => {
+                profile.has_le_feature(LeFeatures::CIS_CENTRAL)
+                    || profile.has_le_feature(LeFeatures::CIS_PERIPHERAL)
+            }
             Needs::LeEncryption => profile.has_le_feature(LeFeatures::ENCRYPTION),
         }
     }
@@ -298,7 +305,7 @@ fn begin<P: Wire>(
 
 /// The rows of a table: `opcode "name" (octet, bit) needs form(handler)`. Forms:
 /// `complete(f)`, `f(cx, parameters) -> Result<returned, Status>`;
-/// `on_link(f)` and `on_peer(f)`, the same with a handle or an address that comes back after the status;
+/// `on_link(f)`, `on_peer(f)`, `on_number(f)`, the same with a handle, an address or a byte that comes back after the status;
 /// `begin(f)`, `f(cx, parameters) -> Result<(), Status>`, answered with Command Status;
 /// `read(x)` and `write(x)`, a field of the settings.
 macro_rules! commands {
@@ -319,6 +326,7 @@ macro_rules! commands {
     (@ on_peer $f:ident) => {
         |cx, r| $crate::cmd::echo::<$crate::types::BdAddr, _, _>(cx, r, $f)
     };
+    (@ on_number $f:ident) => { |cx, r| $crate::cmd::echo::<u8, _, _>(cx, r, $f) };
     (@ read $field:ident) => {
         |cx, r| $crate::cmd::complete(cx, r, |cx, ()| Ok(cx.settings().$field.clone()))
     };

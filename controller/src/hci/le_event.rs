@@ -99,6 +99,25 @@ le_events! {
         handle: ConnHandle,
         events: u8,
     }
+    0x19 struct CisEstablished {
+        status: Status,
+        handle: ConnHandle,
+        cig_sync_delay_us: [u8; 3],
+        cis_sync_delay_us: [u8; 3],
+        latency_to_peripheral_us: [u8; 3],
+        latency_to_central_us: [u8; 3],
+        phy_to_peripheral: u8,
+        phy_to_central: u8,
+        subevents: u8,
+        burst_to_peripheral: u8,
+        burst_to_central: u8,
+        flush_to_peripheral: u8,
+        flush_to_central: u8,
+        pdu_to_peripheral_bytes: u16,
+        pdu_to_central_bytes: u16,
+        interval: u16,
+    }
+    0x1a struct CisRequest { acl: ConnHandle, cis: ConnHandle, cig_id: u8, cis_id: u8 }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod advertising;
 pub(crate) mod connection;
+pub(crate) mod iso;
 pub(crate) mod scanning;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,7 @@ impl Air {
         }
         let me = self.get_mut(id);
         me.initiator = None;
+        me.cigs.clear();
         me.advertisers = BTreeMap::from([(SetId::Legacy, AdvertisingSet::legacy())]);
     }
 }
