@@ -5,7 +5,7 @@ use crate::faults::FaultAction;
 use crate::hci::event::DataBufferOverflow;
 use crate::hci::packet::{DataPacket, data_packet};
 use crate::held::{Held, HeldData};
-use crate::ledger::{Detail, Direction, Fate};
+use crate::ledger::{Detail, Direction, Fate, L2capHeader};
 use crate::link::{LINK_TYPE_ACL, LINK_TYPE_ISO, LINK_TYPE_SCO, Link};
 use crate::profile::Profile;
 use crate::types::{ConnHandle, ControllerId, LinkKind, PacketKind};
@@ -15,6 +15,24 @@ const FIRST_NON_FLUSHABLE: u8 = 0b00;
 /// Packet boundary flag of a first ACL packet to the host, and of a first packet that may be flushed from the host.
 const FIRST_FLUSHABLE: u8 = 0b10;
 const BOUNDARY_MASK: u8 = 0b0011;
+
+/// The header of the L2CAP PDU that begins with this packet.
+fn l2cap_header(link: LinkKind, packet: DataPacket<'_>) -> Option<L2capHeader> {
+    let first = matches!(
+        packet.flags & BOUNDARY_MASK,
+        FIRST_NON_FLUSHABLE | FIRST_FLUSHABLE
+    );
+    let asynchronous = matches!(link, LinkKind::Acl | LinkKind::Le);
+    let header = packet
+        .payload
+        .first_chunk::<4>()
+        .filter(|_| first && asynchronous)?;
+    let [length_low, length_high, cid_low, cid_high] = *header;
+    Some(L2capHeader {
+        cid: u16::from_le_bytes([cid_low, cid_high]),
+        length: u16::from_le_bytes([length_low, length_high]),
+    })
+}
 
 impl Air {
     /// Takes a data packet from a host, passes it on, and says what happened to it.
@@ -37,6 +55,7 @@ impl Air {
             link,
             payload_bytes,
             slots_after,
+            l2cap: link.and_then(|link| l2cap_header(link, packet)),
             fate,
         };
         let Some(link_kind) = link else {
@@ -44,7 +63,8 @@ impl Air {
         };
         let fate = self.buffer(id, link_kind, packet);
         let buffers = &self.get(id).buffers;
-        let slots_after = Some(buffers.free(buffers.pool(link_kind)));
+        let free = buffers.free(buffers.pool(link_kind));
+        let slots_after = self.get(id).counts(link_kind).then_some(free);
         self.carry_out(id, kind, packet, fate);
         self.complete_due(id);
         detail(slots_after, fate)
@@ -57,7 +77,7 @@ impl Air {
         if packet.payload.len() > usize::from(mtu(&controller.profile, kind)) {
             return Fate::TooLong;
         }
-        let counted = kind.packet_kind() != PacketKind::Sco || controller.sync_flow_control();
+        let counted = controller.counts(kind);
         let pool = controller.buffers.pool(kind);
         if counted && !controller.buffers.take(packet.handle, pool, now) {
             return Fate::Overflow;

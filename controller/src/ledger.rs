@@ -58,6 +58,15 @@ pub struct CompletedLink {
     pub slots_after: u16,
 }
 
+/// The basic L2CAP header. Spec: Core 5.4, Vol 3, Part A, 3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct L2capHeader {
+    /// Channel identifier.
+    pub cid: u16,
+    /// Bytes of the PDU after this header.
+    pub length: u16,
+}
+
 /// What the packet was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
@@ -80,8 +89,11 @@ pub enum Detail {
         link: Option<LinkKind>,
         /// Bytes after the packet's header.
         payload_bytes: u16,
-        /// Free buffers of the link's pool after this packet, before anything that it sets off; `None` without a link.
+        /// Free buffers of the link's pool after this packet, before anything that it sets off; `None` without a link, and where
+        /// packets are not counted (SCO, unless the host has turned flow control on).
         slots_after: Option<u16>,
+        /// The L2CAP header, if an L2CAP PDU begins here; `None` for a later fragment, and for other links.
+        l2cap: Option<L2capHeader>,
         /// What became of it.
         fate: Fate,
     },

@@ -15,7 +15,7 @@ use crate::page::{Page, Request};
 use crate::profile::{Features, LeFeatures, LmpFeature, Profile};
 use crate::sco::SyncRequest;
 use crate::timers::TimerKey;
-use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role};
+use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, PacketKind, Role};
 
 /// One controller.
 #[derive(Debug)]
@@ -180,6 +180,11 @@ impl Controller {
     /// Whether it hears pages.
     pub(crate) fn page_scan(&self) -> bool {
         self.profile.has_bredr() && self.settings.scan_enable & PAGE_SCAN != 0
+    }
+
+    /// Whether packets of such a link take buffers that the host counts.
+    pub(crate) fn counts(&self, kind: LinkKind) -> bool {
+        kind.packet_kind() != PacketKind::Sco || self.sync_flow_control()
     }
 
     /// Whether synchronous data is counted and acknowledged.

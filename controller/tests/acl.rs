@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::Pair;
 use controller::{
-    AckPolicy, CompletedLink, Detail, Direction, Entry, Fate, Fault, FaultAction, LinkKind,
-    PacketKind, Pool,
+    AckPolicy, CompletedLink, Detail, Direction, Entry, Fate, Fault, FaultAction, L2capHeader,
+    LinkKind, PacketKind, Pool,
 };
 use rstest::rstest;
 
@@ -66,13 +66,19 @@ fn ledger_of_a_connection_is_exact() {
         length_bytes,
         detail,
     };
-    let from_host = |handle, payload_bytes| Detail::DataFromHost {
+    let from_host = |handle, payload_bytes, l2cap| Detail::DataFromHost {
         handle,
         link: Some(LinkKind::Acl),
         payload_bytes,
         slots_after: Some(6),
+        l2cap,
         fate: Fate::Forwarded,
     };
+    // The first packet begins a PDU, the second goes on with one.
+    let begins = Some(L2capHeader {
+        cid: 0x1111,
+        length: 0x1111,
+    });
     let to_host = |handle, payload_bytes| Detail::DataToHost {
         handle,
         link: LinkKind::Acl,
@@ -91,8 +97,8 @@ fn ledger_of_a_connection_is_exact() {
     assert_eq!(
         ledger.entries(),
         [
-            entry(pair.a, out, acl, 15, from_host(at_a, 11)),
-            entry(pair.b, out, acl, 17, from_host(at_b, 13)),
+            entry(pair.a, out, acl, 15, from_host(at_a, 11, begins)),
+            entry(pair.b, out, acl, 17, from_host(at_b, 13, None)),
             entry(pair.b, back, acl, 15, to_host(at_b, 11)),
             entry(pair.a, back, event, 7, completed(at_a)),
             entry(pair.a, back, acl, 17, to_host(at_a, 13)),
