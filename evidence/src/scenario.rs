@@ -159,6 +159,13 @@ pub enum Service {
         /// The longest message both ways, bytes; `None` leaves the kernel's 672.
         mtu: Option<u16>,
     },
+    /// A byte stream over L2CAP, multiplexed by the kernel.
+    Rfcomm {
+        /// Server channel, 1 to 30.
+        channel: u8,
+    },
+    /// Synchronous data, coded by the controller (`BT_VOICE_CVSD_16BIT`).
+    Sco,
 }
 
 /// Spec: Core 5.4, Vol 3, Part A, 2.4.

@@ -3,8 +3,10 @@
 
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
-use controller::{BufferSize, Detail, Direction, Entry, LinkKind, PacketKind, Pool, Profile};
-use evidence::{CallCount, DeviceCounters, Direction as CallDirection, Scenario};
+use controller::{
+    BufferSize, Detail, Direction, Entry, L2capHeader, LinkKind, PacketKind, Pool, Profile,
+};
+use evidence::{CallCount, DeviceCounters, Direction as CallDirection, Scenario, Service, Step};
 use metrics::Snapshot;
 use metrics::catalogue::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
@@ -19,6 +21,7 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     for call in &evidence.calls {
         expect_calls(&mut snapshot, call);
     }
+    expect_kernel_writes(&mut snapshot, scenario, evidence);
     for ((hci, entries), profile) in evidence.ledgers.iter().zip(&scenario.controllers) {
         expect_slots(&mut snapshot, &format!("hci{hci}"), profile, entries);
     }
@@ -43,6 +46,47 @@ fn expect_calls(snapshot: &mut Snapshot, call: &CallCount) {
     // A peek takes nothing out of the queue: its bytes are counted when they are read.
     if matches!(direction, CallDirection::Read | CallDirection::Write) {
         snapshot.add(&SOCKET_BYTES, &common, *bytes);
+    }
+}
+
+/// The kernel's own writes on L2CAP sockets: in a scenario with RFCOMM, every PDU on a channel of
+/// its own (not signaling) is one write of the kernel's.
+///
+/// Kernel: net/bluetooth/rfcomm/core.c rfcomm_send_frame() makes one kernel_sendmsg() a frame.
+fn expect_kernel_writes(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
+    let rfcomm = |step: &Step| {
+        matches!(
+            step,
+            Step::Listen {
+                service: Service::Rfcomm { .. },
+                ..
+            }
+        )
+    };
+    if !scenario.steps.iter().any(rfcomm) {
+        return;
+    }
+    let labels = [
+        ("proto", "l2cap"),
+        ("direction", "write"),
+        ("origin", "kernel"),
+    ];
+    let with_result = [labels[0], labels[1], labels[2], ("result", "ok")];
+    for header in evidence.ledgers.values().flatten().filter_map(begun_pdu) {
+        snapshot.add(&SOCKET_CALLS, &with_result, 1);
+        snapshot.add(&SOCKET_BYTES, &labels, u64::from(header.length));
+    }
+}
+
+/// The L2CAP PDU that a packet from the host begins, unless it is on a fixed channel.
+/// Spec: Core 5.4, Vol 3, Part A, 2.1: dynamically allocated channels begin at 0x0040.
+fn begun_pdu(entry: &Entry) -> Option<L2capHeader> {
+    match entry.detail {
+        Detail::DataFromHost {
+            l2cap: Some(header),
+            ..
+        } if header.cid >= 0x40 => Some(header),
+        _ => None,
     }
 }
 

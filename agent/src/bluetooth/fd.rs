@@ -13,6 +13,12 @@ use std::time::Duration;
 pub(super) unsafe trait Plain: Copy + Default {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::sockaddr_l2 {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::sockaddr_rc {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::sockaddr_sco {}
+// SAFETY: an integer.
+unsafe impl Plain for sys::bt_voice {}
 // SAFETY: integers.
 unsafe impl Plain for sys::l2cap_options {}
 // SAFETY: an integer.

@@ -4,7 +4,7 @@ use super::{fd, sys};
 use controller::BdAddr;
 use evidence::{L2capMode, Protocol, Service};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// No single call waits longer than this; well below what the far end takes for a hang.
@@ -24,17 +24,46 @@ impl Socket {
     /// # Errors
     /// What socket(2), setsockopt(2) or bind(2) say.
     pub(crate) fn bound(service: Service, device: BdAddr, listens: bool) -> io::Result<Self> {
-        let Service::L2cap { psm, mode, mtu } = service;
-        let kind = match mode {
-            L2capMode::Basic | L2capMode::Streaming => libc::SOCK_SEQPACKET,
-            L2capMode::EnhancedRetransmission => libc::SOCK_STREAM,
-        };
-        let socket = fd::socket(kind, sys::BTPROTO_L2CAP)?;
+        let (kind, protocol) = kind_and_protocol(service);
+        let socket = fd::socket(kind, protocol)?;
         fd::set_timeouts(socket.as_fd(), CALL_TIMEOUT)?;
-        set_l2cap_options(&socket, mode, mtu)?;
-        let address = l2cap_address(device, if listens { psm } else { 0 });
-        fd::bind(socket.as_fd(), &address)?;
-        Ok(Self { socket, service })
+        set_options(&socket, service)?;
+        let own = Self { socket, service };
+        own.with_address(device, listens, Call::Bind)?;
+        Ok(own)
+    }
+
+    /// Calls bind(2) or connect(2) with a device's address, and the service's number if `numbered`.
+    fn with_address(&self, device: BdAddr, numbered: bool, call: Call) -> io::Result<()> {
+        let socket = self.socket.as_fd();
+        match self.service {
+            Service::L2cap { psm, .. } => call.carry_out(
+                socket,
+                &l2cap_address(device, if numbered { psm } else { 0 }),
+            ),
+            Service::Rfcomm { channel } => {
+                let rc_channel = if numbered { channel } else { 0 };
+                let rc_bdaddr = device.to_wire();
+                call.carry_out(
+                    socket,
+                    &sys::sockaddr_rc {
+                        rc_family: FAMILY,
+                        rc_bdaddr,
+                        rc_channel,
+                    },
+                )
+            }
+            Service::Sco => {
+                let sco_bdaddr = device.to_wire();
+                call.carry_out(
+                    socket,
+                    &sys::sockaddr_sco {
+                        sco_family: FAMILY,
+                        sco_bdaddr,
+                    },
+                )
+            }
+        }
     }
 
     /// listen(2).
@@ -50,8 +79,7 @@ impl Socket {
     /// # Errors
     /// What the kernel says; EINPROGRESS or EAGAIN after the time limit.
     pub(crate) fn connect(&self, device: BdAddr) -> io::Result<()> {
-        let Service::L2cap { psm, .. } = self.service;
-        fd::connect(self.socket.as_fd(), &l2cap_address(device, psm))
+        self.with_address(device, true, Call::Connect)
     }
 
     /// accept(2).
@@ -137,6 +165,8 @@ impl Socket {
     pub(crate) const fn protocol(&self) -> Protocol {
         match self.service {
             Service::L2cap { .. } => Protocol::L2cap,
+            Service::Rfcomm { .. } => Protocol::Rfcomm,
+            Service::Sco => Protocol::Sco,
         }
     }
 
@@ -144,13 +174,58 @@ impl Socket {
     pub(crate) const fn keeps_messages(&self) -> bool {
         match self.service {
             Service::L2cap { mode, .. } => !matches!(mode, L2capMode::EnhancedRetransmission),
+            Service::Rfcomm { .. } => false,
+            Service::Sco => true,
+        }
+    }
+}
+
+/// `AF_BLUETOOTH`, as wide as addresses have it.
+const FAMILY: u16 = 31;
+
+/// What an address is for.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Bind,
+    Connect,
+}
+
+impl Call {
+    fn carry_out<T: fd::Plain>(self, socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+        match self {
+            Self::Bind => fd::bind(socket, address),
+            Self::Connect => fd::connect(socket, address),
+        }
+    }
+}
+
+const fn kind_and_protocol(service: Service) -> (i32, i32) {
+    match service {
+        Service::L2cap {
+            mode: L2capMode::EnhancedRetransmission,
+            ..
+        } => (libc::SOCK_STREAM, sys::BTPROTO_L2CAP),
+        Service::L2cap { .. } => (libc::SOCK_SEQPACKET, sys::BTPROTO_L2CAP),
+        Service::Rfcomm { .. } => (libc::SOCK_STREAM, sys::BTPROTO_RFCOMM),
+        Service::Sco => (libc::SOCK_SEQPACKET, sys::BTPROTO_SCO),
+    }
+}
+
+fn set_options(socket: &OwnedFd, service: Service) -> io::Result<()> {
+    match service {
+        Service::L2cap { mode, mtu, .. } => set_l2cap_options(socket, mode, mtu),
+        Service::Rfcomm { .. } => Ok(()),
+        Service::Sco => {
+            let setting = sys::BT_VOICE_CVSD_16BIT;
+            let voice = sys::bt_voice { setting };
+            fd::set_option(socket.as_fd(), sys::SOL_BLUETOOTH, sys::BT_VOICE, &voice)
         }
     }
 }
 
 fn l2cap_address(device: BdAddr, psm: u16) -> sys::sockaddr_l2 {
     sys::sockaddr_l2 {
-        l2_family: u16::try_from(sys::AF_BLUETOOTH).expect("31 fits"),
+        l2_family: FAMILY,
         l2_psm: psm.to_le(),
         l2_bdaddr: device.to_wire(),
         ..Default::default()

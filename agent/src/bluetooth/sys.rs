@@ -9,6 +9,13 @@ pub(super) const AF_BLUETOOTH: c_int = 31;
 pub(super) const BTPROTO_L2CAP: c_int = 0;
 pub(super) const BTPROTO_HCI: c_int = 1;
 
+pub(super) const BTPROTO_SCO: c_int = 2;
+pub(super) const BTPROTO_RFCOMM: c_int = 3;
+
+pub(super) const SOL_BLUETOOTH: c_int = 274;
+pub(super) const BT_VOICE: c_int = 11;
+pub(super) const BT_VOICE_CVSD_16BIT: u16 = 0x0060;
+
 pub(super) const SOL_L2CAP: c_int = 6;
 pub(super) const L2CAP_OPTIONS: c_int = 1;
 pub(super) const L2CAP_MODE_BASIC: u8 = 0;
@@ -30,6 +37,30 @@ pub(super) struct sockaddr_l2 {
     pub(super) l2_bdaddr: [u8; 6],
     pub(super) l2_cid: u16,
     pub(super) l2_bdaddr_type: u8,
+}
+
+/// `struct sockaddr_rc`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct sockaddr_rc {
+    pub(super) rc_family: u16,
+    pub(super) rc_bdaddr: [u8; 6],
+    pub(super) rc_channel: u8,
+}
+
+/// `struct sockaddr_sco`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct sockaddr_sco {
+    pub(super) sco_family: u16,
+    pub(super) sco_bdaddr: [u8; 6],
+}
+
+/// `struct bt_voice`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct bt_voice {
+    pub(super) setting: u16,
 }
 
 /// `struct l2cap_options`.
@@ -91,6 +122,9 @@ pub(super) struct hci_dev_info {
 
 const _: () = {
     assert!(size_of::<sockaddr_l2>() == 14);
+    assert!(size_of::<sockaddr_rc>() == 10);
+    assert!(size_of::<sockaddr_sco>() == 8);
+    assert!(size_of::<bt_voice>() == 2);
     assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);
     assert!(size_of::<hci_dev_stats>() == 40);

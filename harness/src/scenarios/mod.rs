@@ -1,6 +1,7 @@
 //! The scenarios, as data. Every count is a prime of its own, so that swapped, doubled or added
 //! counters cannot pass.
 
+mod audio;
 mod build;
 mod l2cap;
 mod stall;
@@ -19,6 +20,8 @@ pub fn all() -> Vec<Scenario> {
         l2cap::disconnect(),
         stall::stalled_controller(),
         stall::small_sndbuf(),
+        audio::sco_cvsd(),
+        audio::rfcomm(),
     ]
 }
 
