@@ -15,7 +15,9 @@ const HEADER: &str = "\
 # The exact packages that stand for the kernels of kernels.toml. `cargo xtask update-kernels` writes this file; do not edit it.
 #
 # For each kernel: `release` is what `uname -r` says under it, `version` is Debian's. For each package: `archive` is the archive that
-# holds it, `path` its place below that archive's root, `size` is in bytes, `sha256` is what a download must hash to.
+# holds it, `path` its place below that archive's root, `size` is in bytes, `sha256` is what a download must hash to. A package with
+# `proof = \"module-signatures\"` was in the pool and not in the index (see `pool` in kernels.toml). A kernel with `unchecked` was resolved
+# in an index whose signature could not be checked, for the reason that follows.
 
 ";
 
@@ -37,6 +39,9 @@ pub struct LockedKernel {
     pub version: String,
     /// The suite that it was resolved in.
     pub suite: String,
+    /// Why the signature of the suite's index could not be checked; none if it was good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchecked: Option<String>,
     /// The packages that its files are in.
     #[serde(rename = "package")]
     pub packages: Vec<LockedPackage>,
@@ -56,6 +61,29 @@ pub struct LockedPackage {
     pub size: u64,
     /// Its hash.
     pub sha256: Sha256,
+    /// What the hash was taken from.
+    #[serde(default, skip_serializing_if = "Proof::is_index")]
+    pub proof: Proof,
+}
+
+/// Why the hash of a package is the right one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// The suite's index says so.
+    #[default]
+    #[serde(rename = "index")]
+    Index,
+    /// Every module in the package was signed by the build of a kernel image whose hash the index had, and the package holds no kernel
+    /// image itself. The texts in it, the configuration and the list of built-in modules, are as they were found.
+    #[serde(rename = "module-signatures")]
+    ModuleSignatures,
+}
+
+impl Proof {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    fn is_index(&self) -> bool {
+        *self == Self::Index
+    }
 }
 
 /// One of Debian's two archives that carry kernels. A mirror may hold one without the other.
@@ -336,12 +364,14 @@ mod tests {
             release: "6.1.0-56-amd64".to_owned(),
             version: "6.1.192-2".to_owned(),
             suite: "bookworm-security".to_owned(),
+            unchecked: None,
             packages: vec![LockedPackage {
                 name: "linux-image-6.1.0-56-amd64".to_owned(),
                 archive: Archive::DebianSecurity,
                 path: "pool/main/l/linux_6.1.192-2_amd64.deb".to_owned(),
                 size: 70_550_672,
                 sha256: Sha256::of(b"package"),
+                proof: Proof::Index,
             }],
         }
     }
@@ -360,6 +390,22 @@ mod tests {
         assert_eq!(parse(&lock.to_text()).unwrap(), lock);
         let ids: Vec<String> = lock.iter().map(|kernel| kernel.id.to_string()).collect();
         assert_eq!(ids, ["debian:5.10", "debian:6.1", "debian:6.12"]);
+    }
+
+    /// Check that what is out of the ordinary about a pin is written and read, and that nothing is written of what is not.
+    #[test]
+    fn lock_of_unusual_pin_says_what_is_unusual() {
+        let mut unusual = kernel("debian:7.0");
+        unusual.unchecked = Some("gpgv is not installed".to_owned());
+        unusual.packages[0].proof = Proof::ModuleSignatures;
+        let mut lock = Lock::default();
+        lock.insert(kernel("debian:6.1"));
+        lock.insert(unusual.clone());
+        let text = lock.to_text();
+        let said = |what: &str| text.lines().filter(|line| *line == what).count();
+        assert_eq!(said("proof = \"module-signatures\""), 1, "{text}");
+        assert_eq!(said("unchecked = \"gpgv is not installed\""), 1, "{text}");
+        assert_eq!(parse(&text).unwrap().get(&unusual.id), Ok(&unusual));
     }
 
     /// Check that saving replaces the file and leaves nothing beside it.

@@ -25,6 +25,10 @@ pub struct Manifest {
 pub struct Entry {
     /// The suite of Debian's archive that carries the kernel, such as `bookworm-security`.
     pub suite: String,
+    /// Whether packages that the suite's index does not list any more may be taken from the pool, where their modules prove by their
+    /// signatures that they belong to a kernel image that it does list.
+    #[serde(default)]
+    pub pool: bool,
     /// The groups that it belongs to, besides `all`.
     #[serde(default)]
     pub groups: BTreeSet<String>,

@@ -1,20 +1,16 @@
 //! From packages to a [`KernelTree`].
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::compress::{Compression, DecompressError};
+use crate::compress::DecompressError;
 use crate::load_order::{Found, walk};
-use crate::lock::is_plain_path;
 use crate::modinfo::{Modinfo, ModinfoError, normalise};
 use crate::package::{PackageError, for_each_file};
+use crate::part::Part;
+use crate::spool::{Spool, decompressed};
 use crate::tree::{KernelTree, TreeError, parse_builtin, place};
 use crate::vmlinuz::{VmlinuzError, extract_vmlinux};
-
-/// The most that a module may unpack to. Debian's largest unpacks to 15 MB.
-const MOST_MODULE_BYTES: u64 = 256 << 20;
 
 /// Which modules to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +134,52 @@ pub fn unpack(
     Ok(KernelTree::open(dest)?)
 }
 
+/// A file of a package that [`unpack()`] would take up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Item {
+    /// A kernel image.
+    Image,
+    /// The build configuration or the list of built-in modules: texts that tools read and no guest executes.
+    Text,
+    /// A module.
+    Module {
+        /// The name of its file, with `_` for `-`.
+        name: String,
+        /// Its bytes, uncompressed.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Hands to `visit` every file of `package` that [`unpack()`] would take up, in the order in which they are stored, with its release.
+///
+/// # Errors
+///
+/// The package is damaged, or `visit` failed.
+pub fn for_each_item<E: From<PackageError> + From<UnpackError>>(
+    package: &Path,
+    mut visit: impl FnMut(&str, Item) -> Result<(), E>,
+) -> Result<(), E> {
+    for_each_file(
+        package,
+        |name| Part::of(name).is_some(),
+        |name, bytes| {
+            let Some((release, part)) = Part::of(name) else {
+                return Ok(());
+            };
+            let item = match part {
+                Part::Vmlinuz => Item::Image,
+                Part::Config | Part::Builtin => Item::Text,
+                Part::Module { name, compression } => Item::Module {
+                    name: normalise(name),
+                    bytes: decompressed(name, compression, bytes)?,
+                },
+            };
+            visit(release, item)
+        },
+    )
+}
+
 fn keep_module(dest: &Path, name: &str, module: &[u8]) -> Result<Modinfo, UnpackError> {
     let info = Modinfo::of_module(module).map_err(|source| UnpackError::NotAModule {
         name: name.to_owned(),
@@ -155,60 +197,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), UnpackError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// A part of a kernel that a file of a package holds.
-#[derive(Debug, PartialEq, Eq)]
-enum Part<'a> {
-    Vmlinuz,
-    Config,
-    Builtin,
-    Module {
-        name: &'a str,
-        compression: Option<Compression>,
-    },
-}
-
-impl<'a> Part<'a> {
-    /// What the file `path` holds, and of which release.
-    fn of(path: &'a Path) -> Option<(&'a str, Self)> {
-        let path = path.to_str()?;
-        let (release, part) = if let Some(name) = path.strip_prefix("boot/") {
-            let (kind, release) = name.split_once('-')?;
-            (release, Self::in_boot(kind)?)
-        } else {
-            let path = path.strip_prefix("usr/").unwrap_or(path);
-            let (release, path) = path.strip_prefix("lib/modules/")?.split_once('/')?;
-            (release, Self::in_modules(path)?)
-        };
-        (is_plain_path(release) && !release.contains('/')).then_some((release, part))
-    }
-
-    fn in_boot(kind: &str) -> Option<Self> {
-        match kind {
-            "vmlinuz" => Some(Self::Vmlinuz),
-            "config" => Some(Self::Config),
-            _ => None,
-        }
-    }
-
-    fn in_modules(path: &'a str) -> Option<Self> {
-        match path {
-            "vmlinuz" => return Some(Self::Vmlinuz),
-            "config" => return Some(Self::Config),
-            "modules.builtin" => return Some(Self::Builtin),
-            _ => {}
-        }
-        let (name, extension) = path.rsplit('/').next()?.split_once(".ko")?;
-        let compression = match extension {
-            "" => None,
-            extension => Some(Compression::of_extension(extension.strip_prefix('.')?)?),
-        };
-        let plain = name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        (plain && !name.is_empty()).then_some(Self::Module { name, compression })
-    }
 }
 
 /// What has come out of the packages so far.
@@ -265,97 +253,10 @@ impl<'a> Unpacked<'a> {
     }
 }
 
-/// All modules as they were packaged, in a file without a name: which of them are kept is known only when the last one has been seen, and
-/// together they are too large for memory.
-struct Spool {
-    file: File,
-    dest: PathBuf,
-    end: u64,
-    modules: BTreeMap<String, Spooled>,
-}
-
-#[derive(Clone, Copy)]
-struct Spooled {
-    offset: u64,
-    size: u64,
-    compression: Option<Compression>,
-}
-
-impl Spool {
-    fn new(dest: &Path) -> Result<Self, UnpackError> {
-        let failed = |source| UnpackError::Write {
-            path: dest.to_owned(),
-            source,
-        };
-        let file = tempfile::tempfile_in(dest).map_err(failed)?;
-        Ok(Self {
-            file,
-            dest: dest.to_owned(),
-            end: 0,
-            modules: BTreeMap::new(),
-        })
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.modules.keys().cloned().collect()
-    }
-
-    fn put(
-        &mut self,
-        name: String,
-        compression: Option<Compression>,
-        bytes: &[u8],
-    ) -> Result<(), UnpackError> {
-        self.file
-            .write_all(bytes)
-            .map_err(|source| UnpackError::Write {
-                path: self.dest.clone(),
-                source,
-            })?;
-        let spooled = Spooled {
-            offset: self.end,
-            size: bytes.len() as u64,
-            compression,
-        };
-        self.end += spooled.size;
-        self.modules.entry(name).or_insert(spooled);
-        Ok(())
-    }
-
-    /// The module `name`, decompressed.
-    fn take(&mut self, name: &str) -> Result<Option<Vec<u8>>, UnpackError> {
-        let Some(&Spooled {
-            offset,
-            size,
-            compression,
-        }) = self.modules.get(name)
-        else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| (&self.file).take(size).read_to_end(&mut bytes))
-            .map_err(|source| UnpackError::Write {
-                path: self.dest.clone(),
-                source,
-            })?;
-        let Some(compression) = compression else {
-            return Ok(Some(bytes));
-        };
-        let unpacked = compression.decompress(&bytes, MOST_MODULE_BYTES);
-        unpacked
-            .map(Some)
-            .map_err(|source| UnpackError::Decompress {
-                name: name.to_owned(),
-                source,
-            })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::Compression;
     use crate::compress::tests::compress;
     use crate::elf::tests::elf_with_note;
     use crate::modinfo::tests::module;
@@ -470,6 +371,38 @@ mod tests {
         assert!(tree.config().is_some());
     }
 
+    /// Check that a package is listed with all that unpacking would take up, and nothing else.
+    #[test]
+    fn package_listed_yields_what_unpacking_takes_up() {
+        let packages = packages(&[&[
+            ("boot/vmlinuz-1", b"not looked at"),
+            ("boot/config-1", b""),
+            ("usr/share/doc/x", b""),
+            (
+                "lib/modules/2/kernel/a-b.ko.zst",
+                &compress(Compression::Zstd, b"module"),
+            ),
+        ]]);
+        let mut items = Vec::new();
+        for_each_item(&packages.paths[0], |release, item| {
+            items.push((release.to_owned(), item));
+            Ok::<(), UnpackError>(())
+        })
+        .unwrap();
+        let module = Item::Module {
+            name: "a_b".to_owned(),
+            bytes: b"module".to_vec(),
+        };
+        assert_eq!(
+            items,
+            [
+                ("1".to_owned(), Item::Image),
+                ("1".to_owned(), Item::Text),
+                ("2".to_owned(), module)
+            ]
+        );
+    }
+
     /// Check that all modules are kept where that is asked for.
     #[test]
     fn package_unpacked_whole_keeps_every_module() {
@@ -504,23 +437,5 @@ mod tests {
             .to_string();
         assert!(message.contains(reason), "{message}");
         assert!(KernelTree::open(&packages.folder.path().join("tree")).is_err());
-    }
-
-    /// Check which files are parts of a kernel.
-    #[rstest]
-    #[case("boot/vmlinuz-6.1", Some(("6.1", Part::Vmlinuz)))]
-    #[case("usr/lib/modules/6.1/vmlinuz", Some(("6.1", Part::Vmlinuz)))]
-    #[case("lib/modules/6.1/kernel/a-b.ko.xz", Some(("6.1", Part::Module { name: "a-b", compression: Some(Compression::Xz) })))]
-    #[case("lib/modules/6.1/kernel/a.ko", Some(("6.1", Part::Module { name: "a", compression: None })))]
-    #[case("lib/modules/6.1/kernel/a.ko.lzma", None)]
-    #[case("lib/modules/6.1/kernel/a b.ko", None)]
-    #[case("lib/modules/6.1/modules.order", None)]
-    #[case("boot/initrd.img-6.1", None)]
-    #[case("boot/vmlinuz-a b", None)]
-    fn part_of_kernel_is_told_by_path(
-        #[case] path: &str,
-        #[case] expected: Option<(&str, Part<'_>)>,
-    ) {
-        assert_eq!(Part::of(Path::new(path)), expected);
     }
 }

@@ -13,7 +13,7 @@ use crate::download::{Content, DownloadError, Wanted, download, sha256_of};
 use crate::index::{Index, IndexError};
 use crate::mirror::{MirrorError, Mirrors};
 use crate::progress::{Event, Progress};
-use crate::resolve::{ResolveError, resolve};
+use crate::update::{PinError, pin};
 
 /// Changes when what [`unpack`] leaves in a tree changes.
 const TREE_FORMAT: &str = "1";
@@ -27,6 +27,17 @@ pub struct Context<'a> {
     pub mirrors: &'a Mirrors,
     /// Who hears what happens.
     pub progress: &'a dyn Progress,
+}
+
+impl Context<'_> {
+    /// Puts a package that was downloaded to a scratch directory into the cache.
+    pub(crate) fn keep_package(&self, made: &Path, sha256: &Sha256) -> Result<(), CacheError> {
+        let _making = self
+            .cache
+            .lock(&format!("package-{sha256}"), self.progress)?;
+        let entry = self.cache.entry("packages", &format!("{sha256}.deb"));
+        self.cache.publish(made, &entry)
+    }
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -125,6 +136,7 @@ fn obtain(
         path,
         size,
         sha256,
+        proof: _,
     } = package;
     let entry = context.cache.entry("packages", &format!("{sha256}.deb"));
     if has_size(&entry, *size) {
@@ -337,8 +349,13 @@ pub enum EnsureError {
         source: IndexError,
     },
     /// The archive does not have it.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
+    #[error("failed to pin {id}")]
+    Pin {
+        /// The kernel.
+        id: KernelId,
+        /// Why.
+        source: Box<PinError>,
+    },
 }
 
 /// Makes a kernel of `manifest` ready as `lock_path` pins it.
@@ -385,9 +402,14 @@ pub fn ensure_kernel(
             id: id.clone(),
             source,
         })?;
-    let new = resolve(id, &index)?;
+    let new = pin(context, mirror, &index, (id, entry), old.as_ref()).map_err(|source| {
+        EnsureError::Pin {
+            id: id.clone(),
+            source: Box::new(source),
+        }
+    })?;
     let tree = kernel_tree(context, &new, keep)?;
-    pin(context, lock_path, &new)?;
+    write_pin(context, lock_path, &new)?;
     let replaced = old.map(|old| Replaced {
         old,
         new: new.clone(),
@@ -400,7 +422,11 @@ pub fn ensure_kernel(
 }
 
 /// Changes one pin in the file, whatever other processes change there.
-fn pin(context: &Context<'_>, lock_path: &Path, kernel: &LockedKernel) -> Result<(), EnsureError> {
+fn write_pin(
+    context: &Context<'_>,
+    lock_path: &Path,
+    kernel: &LockedKernel,
+) -> Result<(), EnsureError> {
     let _changing = context
         .cache
         .lock("kernels.lock", context.progress)

@@ -13,6 +13,7 @@ mod fetch;
 mod index;
 mod initramfs;
 mod mirror;
+mod pool;
 mod progress;
 mod resolve;
 mod saves;
@@ -26,7 +27,8 @@ pub use fetch::{
 pub use index::{IndexError, Signature};
 pub use initramfs::{InitramfsError, initramfs};
 pub use mirror::{Mirror, MirrorError, Mirrors};
+pub use pool::PoolError;
 pub use progress::{Event, Progress, Quiet};
 pub use resolve::ResolveError;
 pub use saves::{SaveError, forget_saved, saved};
-pub use update::{Change, Update, update_lock};
+pub use update::{Change, PinError, Update, update_lock};

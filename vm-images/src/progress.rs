@@ -30,6 +30,13 @@ pub enum Event<'a> {
         /// How long it took.
         took: Duration,
     },
+    /// The signatures of a package's modules are being verified.
+    Verifying {
+        /// The package.
+        name: &'a str,
+        /// How many modules were right so far.
+        modules: usize,
+    },
     /// A kernel is being unpacked.
     Unpacking {
         /// The kernel's release.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use kernels::{Archive, KernelId, LockedKernel, LockedPackage};
+use kernels::{Archive, DebianName, KernelId, LockedKernel, LockedPackage, Proof};
 
-use crate::index::{Binary, Index};
+use crate::index::{Binary, Index, Signature};
 
 const ARCHITECTURE: &str = "amd64";
 /// The packages that hold a kernel's files since 6.19. The image package of 6.18 depends on the last one too, and still holds all files.
@@ -57,22 +57,14 @@ pub(crate) fn resolve(id: &KernelId, index: &Index) -> Result<LockedKernel, Reso
     let Some(debian) = id.debian() else {
         return Err(ResolveError::NotInArchive { id: id.clone() });
     };
-    let mut images: Vec<(&Binary, &str)> = index
-        .iter()
-        .filter_map(|binary| Some((binary, release_of(binary, debian.flavour)?)))
-        .collect();
-    images.sort_by(|(a, _), (b, _)| b.version.cmp(&a.version).then_with(|| a.name.cmp(&b.name)));
+    let images = images(debian, index);
     let mut newest_incomplete = None;
-    for (image, release) in &images {
-        if !is_of_version(&image.version.upstream_version, debian.version) {
-            continue;
+    for (image, release) in wanted(debian, &images) {
+        let Parts { found, missing } = parts(image, release, index);
+        if missing.is_empty() {
+            return Ok(locked(id, index, image, release, &found));
         }
-        match packages(image, release, index) {
-            Ok(packages) => return Ok(locked(id, index, image, release, &packages)),
-            Err(missing) => {
-                newest_incomplete = newest_incomplete.or(Some((image.name.clone(), missing)))
-            }
-        }
+        newest_incomplete = newest_incomplete.or(Some((image.name.clone(), missing)));
     }
     let (id, suite) = (id.clone(), index.suite.clone());
     Err(match newest_incomplete {
@@ -90,6 +82,80 @@ pub(crate) fn resolve(id: &KernelId, index: &Index) -> Result<LockedKernel, Reso
             ResolveError::NoSuchKernel { id, suite, series }
         }
     })
+}
+
+/// A kernel some of whose packages are not in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// The kernel with the packages that are, the one with its image among them.
+    pub(crate) kernel: LockedKernel,
+    /// Where the other ones would be in the pool.
+    pub(crate) missing: Vec<PoolPlace>,
+}
+
+/// A package as the pool would name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolPlace {
+    pub(crate) name: String,
+    pub(crate) path: String,
+}
+
+/// Finds the newest kernel that `id` names in `index` and whose image is there, whatever else is not.
+pub(crate) fn resolve_partly(id: &KernelId, index: &Index) -> Option<Partial> {
+    let debian = id.debian()?;
+    wanted(debian, &images(debian, index)).find_map(|(image, release)| {
+        let Parts { found, missing } = parts(image, release, index);
+        let binary = found
+            .first()
+            .filter(|binary| binary.name.starts_with(PARTS[0]))?;
+        let place = |name: String| {
+            let path = pool_path(binary, &name)?;
+            Some(PoolPlace { name, path })
+        };
+        Some(Partial {
+            kernel: locked(id, index, image, release, &found),
+            missing: missing.into_iter().map(place).collect::<Option<_>>()?,
+        })
+    })
+}
+
+/// Where the package `name` of the same kernel as `binary` would be: the signed image is built from the source package
+/// `linux-signed-amd64`, all the rest from `linux`, and the pool has a folder for each source package.
+fn pool_path(binary: &Binary, name: &str) -> Option<String> {
+    let mut folders = binary.path.rsplit('/').skip(1);
+    let _source = folders.next()?;
+    let mut folders: Vec<&str> = folders.collect();
+    folders.reverse();
+    // File names lack the epoch.
+    let version = binary.version.to_string();
+    let version = version
+        .split_once(':')
+        .map_or(version.as_str(), |(_, version)| version);
+    Some(format!(
+        "{}/linux/{name}_{version}_{ARCHITECTURE}.deb",
+        folders.join("/")
+    ))
+}
+
+/// The images of a flavour in `index`, newest first, with their releases.
+fn images<'a>(debian: DebianName<'_>, index: &'a Index) -> Vec<(&'a Binary, &'a str)> {
+    let mut images: Vec<(&Binary, &str)> = index
+        .iter()
+        .filter_map(|binary| Some((binary, release_of(binary, debian.flavour)?)))
+        .collect();
+    images.sort_by(|(a, _), (b, _)| b.version.cmp(&a.version).then_with(|| a.name.cmp(&b.name)));
+    images
+}
+
+/// Those of `images` that are of the wanted series or version.
+fn wanted<'a>(
+    debian: DebianName<'a>,
+    images: &[(&'a Binary, &'a str)],
+) -> impl Iterator<Item = (&'a Binary, &'a str)> {
+    images
+        .iter()
+        .copied()
+        .filter(move |(image, _)| is_of_version(&image.version.upstream_version, debian.version))
 }
 
 /// The release that `binary` is the image of, if it is one of this flavour.
@@ -124,33 +190,31 @@ fn series(upstream: &str) -> String {
     numbers.collect::<Vec<_>>().join(".")
 }
 
-/// The packages that hold the files of `release`, or the names of those that are not there.
-fn packages<'a>(
-    image: &'a Binary,
-    release: &str,
-    index: &'a Index,
-) -> Result<Vec<&'a Binary>, Vec<String>> {
-    let parts = PARTS.map(|prefix| format!("{prefix}{release}"));
-    if !image.depends.contains(&parts[0]) {
-        return Ok(vec![image]);
+/// The packages that hold the files of a kernel.
+struct Parts<'a> {
+    found: Vec<&'a Binary>,
+    /// The names of those that are not there.
+    missing: Vec<String>,
+}
+
+fn parts<'a>(image: &'a Binary, release: &str, index: &'a Index) -> Parts<'a> {
+    let names = PARTS.map(|prefix| format!("{prefix}{release}"));
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    if !image.depends.contains(&names[0]) {
+        found.push(image);
+        return Parts { found, missing };
     }
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    for part in &parts {
-        match index
-            .versions(part)
-            .iter()
+    for name in names {
+        let versions = index.versions(&name).iter();
+        match versions
+            .into_iter()
             .find(|binary| binary.version == image.version)
         {
             Some(binary) => found.push(binary),
-            None => missing.push(part.clone()),
+            None => missing.push(name),
         }
     }
-    if missing.is_empty() {
-        Ok(found)
-    } else {
-        Err(missing)
-    }
+    Parts { found, missing }
 }
 
 fn locked(
@@ -167,12 +231,18 @@ fn locked(
         path: binary.path.clone(),
         size: binary.size,
         sha256: binary.sha256,
+        proof: Proof::Index,
+    };
+    let unchecked = match &index.signature {
+        Signature::Good => None,
+        Signature::Unchecked(why) => Some(why.clone()),
     };
     LockedKernel {
         id: id.clone(),
         release: release.to_owned(),
         version: image.version.to_string(),
         suite: index.suite.clone(),
+        unchecked,
         packages: packages.iter().map(package).collect(),
     }
 }
@@ -235,7 +305,13 @@ pub(crate) mod tests {
                 "linux-base-6.18.15+deb13-amd64 (= 6.18.15-1)",
             ),
             stanza("linux-image-7.1.13+deb13-amd64", "7.1.13-1", &gone),
-            stanza("linux-binary-7.1.13+deb13-amd64", "7.1.13-1", ""),
+            stanza("linux-binary-7.1.13+deb13-amd64", "7.1.13-1", "")
+                .replace("/linux/", "/linux-signed-amd64/"),
+            stanza(
+                "linux-image-7.0.9+deb13-amd64",
+                "7.0.9-1",
+                &split.replace("7.3.4", "7.0.9"),
+            ),
         ];
         Index::of_text("trixie-backports", &text.concat())
     }
@@ -278,7 +354,7 @@ pub(crate) mod tests {
     #[rstest]
     #[case::series(
         "debian:5.10",
-        "trixie-backports has no kernel debian:5.10; it has 6.1, 6.12, 6.18, 7.1, 7.3"
+        "trixie-backports has no kernel debian:5.10; it has 6.1, 6.12, 6.18, 7.0, 7.1, 7.3"
     )]
     #[case::flavour(
         "debian:6.12-rt",
@@ -296,6 +372,42 @@ pub(crate) mod tests {
                 .unwrap_err()
                 .to_string(),
             message
+        );
+    }
+
+    /// Check that for a kernel that lacks packages their places in the pool are worked out, if its image is there.
+    #[test]
+    fn resolve_of_partial_kernel_tells_where_the_rest_would_be() {
+        let partial = resolve_partly(&"debian:7.1".parse().unwrap(), &index()).unwrap();
+        let places: Vec<String> = partial
+            .missing
+            .into_iter()
+            .map(|place| place.path)
+            .collect();
+        let expected = ["modules", "base"].map(|part| {
+            format!("pool/main/l/linux/linux-{part}-7.1.13+deb13-amd64_7.1.13-1_amd64.deb")
+        });
+        assert_eq!(places, expected);
+        let [binary] = partial.kernel.packages.as_slice() else {
+            panic!("{:?}", partial.kernel)
+        };
+        assert_eq!(binary.name, "linux-binary-7.1.13+deb13-amd64");
+        assert_eq!(
+            resolve_partly(&"debian:7.0".parse().unwrap(), &index()),
+            None
+        );
+    }
+
+    /// Check that what hashes from an unchecked index are worth is told in the pin.
+    #[test]
+    fn resolve_in_unchecked_index_marks_the_pin() {
+        let mut index = index();
+        let id = "debian:6.1".parse().unwrap();
+        assert_eq!(resolve(&id, &index).unwrap().unchecked, None);
+        index.signature = Signature::Unchecked("no gpgv".to_owned());
+        assert_eq!(
+            resolve(&id, &index).unwrap().unchecked.as_deref(),
+            Some("no gpgv")
         );
     }
 

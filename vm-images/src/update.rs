@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use kernels::{Entry, KernelId, Lock, LockedKernel, Manifest};
+use kernels::{Entry, KernelId, Lock, LockedKernel, LockedPackage, Manifest, Proof};
 
 use crate::fetch::Context;
 use crate::index::{Index, IndexError, Signature};
-use crate::mirror::MirrorError;
-use crate::resolve::{ResolveError, resolve};
+use crate::mirror::{Mirror, MirrorError};
+use crate::pool::{PoolError, complete};
+use crate::resolve::{ResolveError, resolve, resolve_partly};
 
 /// What an update of the lock has found.
 #[derive(Debug)]
@@ -33,6 +34,25 @@ pub enum PinError {
     /// The index does not have it.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The index has a part of it, and the pool does not have the rest, or not as it was built.
+    #[error("the index does not list all of it, and the rest could not be taken from the pool")]
+    Pool(#[source] Box<PoolError>),
+}
+
+/// Resolves one kernel of `kernels.toml`; `old` is how it is pinned now.
+pub(crate) fn pin(
+    context: &Context<'_>,
+    mirror: &Mirror,
+    index: &Index,
+    (id, entry): (&KernelId, &Entry),
+    old: Option<&LockedKernel>,
+) -> Result<LockedKernel, PinError> {
+    let incomplete = match resolve(id, index) {
+        Err(error @ ResolveError::Incomplete { .. }) if entry.pool => error,
+        result => return Ok(result?),
+    };
+    let partial = resolve_partly(id, index).ok_or(incomplete)?;
+    complete(context, mirror, partial, old).map_err(|error| PinError::Pool(Box::new(error)))
 }
 
 /// A difference between two locks.
@@ -51,23 +71,44 @@ pub enum Change {
     Removed(LockedKernel),
 }
 
+impl Change {
+    /// What the kernel is pinned to now; none if it is not.
+    #[must_use]
+    pub fn new_pin(&self) -> Option<&LockedKernel> {
+        match self {
+            Self::Added(new) | Self::Replaced { new, .. } => Some(new),
+            Self::Removed(_) => None,
+        }
+    }
+}
+
 impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Added(new) => write!(f, "{}: {} added, from {}", new.id, new.version, new.suite),
-            Self::Removed(old) => write!(f, "{}: {} removed", old.id, old.version),
+            Self::Added(new) => write!(f, "{}: {} added", new.id, new.version)?,
+            Self::Removed(old) => return write!(f, "{}: {} removed", old.id, old.version),
             Self::Replaced { old, new } if old.version == new.version => {
-                write!(
-                    f,
-                    "{}: {} has other packages now, from {}",
-                    new.id, new.version, new.suite
-                )
+                write!(f, "{}: {} has other packages now", new.id, new.version)?;
             }
-            Self::Replaced { old, new } => write!(
+            Self::Replaced { old, new } => {
+                write!(f, "{}: {} -> {}", new.id, old.version, new.version)?;
+            }
+        }
+        let Some(new) = self.new_pin() else {
+            return Ok(());
+        };
+        write!(f, ", from {}", new.suite)?;
+        let from_pool = |package: &&LockedPackage| package.proof == Proof::ModuleSignatures;
+        let from_pool = new.packages.iter().filter(from_pool).count();
+        if from_pool > 0 {
+            write!(
                 f,
-                "{}: {} -> {}, from {}",
-                new.id, old.version, new.version, new.suite
-            ),
+                "; {from_pool} packages from the pool, with modules signed by its build"
+            )?;
+        }
+        match &new.unchecked {
+            Some(why) => write!(f, "; THE SIGNATURE OF THE INDEX WAS NOT CHECKED: {why}"),
+            None => Ok(()),
         }
     }
 }
@@ -85,12 +126,13 @@ pub fn update_lock(
     let mirror = context.mirrors.get()?;
     let mut indices = BTreeMap::new();
     let mut pinned = Vec::new();
-    for (id, Entry { suite, groups: _ }) in manifest.iter() {
+    for (id, entry) in manifest.iter() {
+        let suite = &entry.suite;
         let index = indices
             .entry(suite.clone())
             .or_insert_with(|| Index::fetch(context, mirror, suite).map_err(std::sync::Arc::new));
         let kernel = match index {
-            Ok(index) => resolve(id, index).map_err(PinError::from),
+            Ok(index) => pin(context, mirror, index, (id, entry), old.get(id).ok()),
             Err(error) => Err(PinError::Index(error.clone())),
         };
         pinned.push((id.clone(), kernel));
@@ -153,6 +195,7 @@ mod tests {
             release: version.to_owned(),
             version: version.to_owned(),
             suite: "sid".to_owned(),
+            unchecked: None,
             packages: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 )]
 
 mod mirror;
+mod pool;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -18,17 +18,19 @@ pub(crate) fn vmlinuz(release: &str) -> Vec<u8> {
 
 /// A Debian package with a kernel of `release`.
 pub(crate) fn kernel_package(release: &str) -> Vec<u8> {
+    deb(&[(&format!("boot/vmlinuz-{release}"), &vmlinuz(release))])
+}
+
+/// A Debian package with `files`.
+pub(crate) fn deb(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let kernel = vmlinuz(release);
-    let mut header = tar::Header::new_gnu();
-    header.set_size(kernel.len() as u64);
-    header.set_mode(0o644);
-    tar.append_data(
-        &mut header,
-        format!("./boot/vmlinuz-{release}"),
-        kernel.as_slice(),
-    )
-    .unwrap();
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, format!("./{name}"), *bytes)
+            .unwrap();
+    }
     let tar = xz(&tar.into_inner().unwrap());
     let mut archive = ar::Builder::new(Vec::new());
     for (name, bytes) in [
@@ -48,6 +50,18 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A package on a mirror.
+#[derive(Clone)]
+pub(crate) struct Published {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) depends: String,
+    pub(crate) path: String,
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the index has it.
+    pub(crate) listed: bool,
+}
+
 /// A directory with a mirror, a cache, a manifest and a lock.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
@@ -60,9 +74,15 @@ pub(crate) const SUITE: &str = "sid";
 impl Place {
     /// A mirror with nothing on it, and a manifest that wants `debian:6.1` and `debian:6.12`.
     pub(crate) fn new() -> Self {
+        Self::with_manifest(
+            "[kernels]\n\"debian:6.1\" = { suite = \"sid\" }\n\"debian:6.12\" = { suite = \"sid\" }\n",
+        )
+    }
+
+    /// A mirror with nothing on it.
+    pub(crate) fn with_manifest(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(Some(&dir.path().join("cache"))).unwrap();
-        let text = "[kernels]\n\"debian:6.1\" = { suite = \"sid\" }\n\"debian:6.12\" = { suite = \"sid\" }\n";
         let manifest = Manifest::parse(text, Path::new("kernels.toml")).unwrap();
         Self {
             dir,
@@ -73,17 +93,40 @@ impl Place {
 
     /// Puts packages on the mirror, in place of those that were there: `(release, version, bytes)`.
     pub(crate) fn publish(&self, packages: &[(&str, &str, Vec<u8>)]) {
+        let package = |(release, version, bytes): &(&str, &str, Vec<u8>)| Published {
+            name: format!("linux-image-{release}"),
+            version: (*version).to_owned(),
+            depends: String::new(),
+            path: pool_path(release),
+            bytes: bytes.clone(),
+            listed: true,
+        };
+        self.publish_all(&packages.iter().map(package).collect::<Vec<_>>());
+    }
+
+    /// Puts packages on the mirror, in place of those that were there.
+    pub(crate) fn publish_all(&self, packages: &[Published]) {
         let mut stanzas = String::new();
         let root = self.mirror_root();
         let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(root.join("pool")).unwrap();
-        for (release, version, bytes) in packages {
-            let path = pool_path(release);
-            std::fs::write(root.join(&path), bytes).unwrap();
+        for package in packages {
+            let Published {
+                name,
+                version,
+                depends,
+                path,
+                bytes,
+                listed,
+            } = package;
+            let file = root.join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, bytes).unwrap();
             let (size, sha256) = (bytes.len(), Sha256::of(bytes));
-            stanzas += &format!(
-                "Package: linux-image-{release}\nVersion: {version}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n"
-            );
+            if *listed {
+                stanzas += &format!(
+                    "Package: {name}\nVersion: {version}\nDepends: {depends}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n"
+                );
+            }
         }
         let packages = xz(stanzas.as_bytes());
         let index = root.join("dists").join(SUITE).join("main/binary-amd64");
