@@ -8,6 +8,13 @@ pub(crate) enum Compression {
     Gzip,
     Xz,
     Zstd,
+    Bzip2,
+    /// The format of `lzma`, older than xz.
+    Lzma,
+    /// The format of `lz4 -l`, which kernel images use.
+    Lz4Legacy,
+    /// The format of `lzop`. It is known and cannot be unpacked: the crates that could are not free to use here, or not looked after.
+    Lzo,
 }
 
 /// Why a stream could not be decompressed.
@@ -30,18 +37,47 @@ pub enum DecompressError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The compression is one that this program cannot undo.
+    #[error(
+        "{compression} compression is not supported; use a kernel whose image is compressed with gzip, xz, zstd, bzip2, lzma or lz4"
+    )]
+    Unsupported {
+        /// The compression's name.
+        compression: &'static str,
+    },
 }
 
-impl Compression {
-    pub(crate) const ALL: [Self; 3] = [Self::Gzip, Self::Xz, Self::Zstd];
+/// The most memory that a stream may ask an LZMA decoder for. The kernel's build uses a dictionary of 32 MB.
+const MOST_LZMA_BYTES: u64 = 256 << 20;
 
-    /// The bytes that a stream starts with.
+impl Compression {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Gzip,
+        Self::Xz,
+        Self::Zstd,
+        Self::Bzip2,
+        Self::Lzma,
+        Self::Lz4Legacy,
+        Self::Lzo,
+    ];
+
+    /// The bytes that a stream starts with. Kernel: v6.12 lib/decompress.c compressed_formats.
     pub(crate) fn magic(self) -> &'static [u8] {
         match self {
             Self::Gzip => &[0x1f, 0x8b, 0x08],
             Self::Xz => &[0xfd, b'7', b'z', b'X', b'Z', 0],
             Self::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
+            Self::Bzip2 => b"BZh",
+            // No magic number: properties 0x5d, as every encoder sets them, and a dictionary of whole 64 KiB.
+            Self::Lzma => &[0x5d, 0, 0],
+            Self::Lz4Legacy => &[0x02, 0x21, 0x4c, 0x18],
+            Self::Lzo => b"\x89LZO\0\r\n\x1a\n",
         }
+    }
+
+    /// Whether the first bytes of a stream tell it from anything else, so that it can be searched for.
+    pub(crate) fn is_distinct(self) -> bool {
+        !matches!(self, Self::Bzip2 | Self::Lzma)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +85,10 @@ impl Compression {
             Self::Gzip => "gzip",
             Self::Xz => "xz",
             Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Lzma => "lzma",
+            Self::Lz4Legacy => "lz4",
+            Self::Lzo => "lzo",
         }
     }
 
@@ -75,6 +115,13 @@ impl Compression {
             Self::Gzip => Box::new(flate2::read::GzDecoder::new(input)),
             Self::Xz => Box::new(liblzma::read::XzDecoder::new(input)),
             Self::Zstd => Box::new(zstd::stream::read::Decoder::new(input)?.single_frame()),
+            Self::Bzip2 => Box::new(bzip2::read::BzDecoder::new(input)),
+            Self::Lzma => {
+                let stream = liblzma::stream::Stream::new_lzma_decoder(MOST_LZMA_BYTES)?;
+                Box::new(liblzma::read::XzDecoder::new_stream(input, stream))
+            }
+            Self::Lz4Legacy => Box::new(crate::lz4::Decoder::new(input)?),
+            Self::Lzo => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
@@ -89,6 +136,9 @@ impl Compression {
             compression,
             source,
         };
+        if self == Self::Lzo {
+            return Err(DecompressError::Unsupported { compression });
+        }
         let decoder = self.decoder(bytes).map_err(damaged)?;
         let mut unpacked = Vec::new();
         decoder
@@ -127,13 +177,36 @@ pub(crate) mod tests {
                 encoder.finish().unwrap()
             }
             Compression::Zstd => zstd::stream::encode_all(bytes, 1).unwrap(),
+            Compression::Bzip2 => {
+                let mut encoder =
+                    bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Lzma => {
+                let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+                let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+                let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Lz4Legacy => crate::lz4::tests::compress(bytes),
+            Compression::Lzo => [compression.magic(), bytes].concat(),
         }
     }
 
     /// Check that each compression is recognised and undone, whatever follows the stream.
     #[rstest]
     fn stream_with_trailing_bytes_decompresses(
-        #[values(Compression::Gzip, Compression::Xz, Compression::Zstd)] kind: Compression,
+        #[values(
+            Compression::Gzip,
+            Compression::Xz,
+            Compression::Zstd,
+            Compression::Bzip2,
+            Compression::Lzma,
+            Compression::Lz4Legacy
+        )]
+        kind: Compression,
     ) {
         let mut packed = compress(kind, b"some text, some text");
         packed.extend_from_slice(b"trailing bytes");
@@ -147,7 +220,15 @@ pub(crate) mod tests {
     /// Check that a stream that unpacks to too much is refused.
     #[rstest]
     fn stream_larger_than_limit_is_refused(
-        #[values(Compression::Gzip, Compression::Xz, Compression::Zstd)] kind: Compression,
+        #[values(
+            Compression::Gzip,
+            Compression::Xz,
+            Compression::Zstd,
+            Compression::Bzip2,
+            Compression::Lzma,
+            Compression::Lz4Legacy
+        )]
+        kind: Compression,
     ) {
         let packed = compress(kind, &[0; 1 << 20]);
         assert!(matches!(
@@ -162,7 +243,15 @@ pub(crate) mod tests {
     /// Check that a stream without its end is refused.
     #[rstest]
     fn stream_cut_short_is_refused(
-        #[values(Compression::Gzip, Compression::Xz, Compression::Zstd)] kind: Compression,
+        #[values(
+            Compression::Gzip,
+            Compression::Xz,
+            Compression::Zstd,
+            Compression::Bzip2,
+            Compression::Lzma,
+            Compression::Lz4Legacy
+        )]
+        kind: Compression,
     ) {
         let packed = compress(kind, b"some text that is long enough to be cut");
         for length in 0..packed.len() {
@@ -174,6 +263,18 @@ pub(crate) mod tests {
                 "{length}"
             );
         }
+    }
+
+    /// Check that the one compression that cannot be undone is told by name.
+    #[test]
+    fn stream_of_unsupported_compression_is_told_by_name() {
+        let packed = compress(Compression::Lzo, b"text");
+        let kind = Compression::of(&packed).unwrap();
+        let message = kind.decompress(&packed, 1000).unwrap_err().to_string();
+        assert!(
+            message.starts_with("lzo compression is not supported"),
+            "{message}"
+        );
     }
 
     proptest! {

@@ -8,16 +8,20 @@
 #![forbid(unsafe_code)]
 
 mod compress;
+mod deb;
 mod elf;
+mod folder;
 mod id;
 mod load_order;
 mod lock;
+mod lz4;
 mod manifest;
 mod modinfo;
 pub mod modules;
 mod nearest;
 pub mod package;
 mod part;
+mod rpm;
 mod sha256;
 mod signature;
 mod spool;
@@ -26,6 +30,7 @@ mod unpack;
 mod vmlinuz;
 
 pub use compress::DecompressError;
+pub use folder::{Folder, FolderError};
 pub use id::{DebianName, KernelId, ParseKernelIdError, Source};
 pub use load_order::{LoadOrder, LoadOrderError, Missing, Module, load_order};
 pub use lock::{Archive, Lock, LockError, LockedKernel, LockedPackage, NotLocked, Proof};

@@ -1,13 +1,13 @@
-//! Debian packages: an `ar` archive whose member `data.tar.*` holds the files.
+//! Packages: archives of files with a kernel's among them. What kind of package a file is, its first bytes tell.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Component, Path, PathBuf};
 
-use crate::compress::Compression;
+use crate::{deb, rpm};
 
 /// The most that the files of one package may unpack to together. Debian's largest kernel package unpacks to 0.6 GB.
-const MOST_UNPACKED_BYTES: u64 = 8 << 30;
+pub(crate) const MOST_UNPACKED_BYTES: u64 = 8 << 30;
 /// The most that one file that is asked for may hold.
 const MOST_FILE_BYTES: u64 = 1 << 30;
 
@@ -23,11 +23,19 @@ pub enum PackageError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is not a Debian package, or one whose files are compressed in a way that is not known.
-    #[error("{} is not a Debian package: it has no member data.tar, .gz, .xz or .zst", path.display())]
+    /// The file is no package of a known kind.
+    #[error("{} is neither a Debian package nor an RPM package", path.display())]
+    NotAPackage {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is a package without files, or one whose files are stored in a way that is not known.
+    #[error("package {} has no files: {why}", path.display())]
     NoData {
         /// The package.
         path: PathBuf,
+        /// What is missing.
+        why: &'static str,
     },
     /// The package is damaged or cut short.
     #[error("package {} is damaged or truncated", path.display())]
@@ -58,85 +66,88 @@ pub enum PackageError {
 pub fn for_each_file<E: From<PackageError>>(
     package: &Path,
     wanted: impl Fn(&Path) -> bool,
-    mut visit: impl FnMut(&Path, Vec<u8>) -> Result<(), E>,
+    visit: impl FnMut(&Path, Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let damaged = |source| PackageError::Damaged {
+    let open = |source| PackageError::Open {
         path: package.to_owned(),
         source,
     };
-    let file = File::open(package).map_err(|source| PackageError::Open {
-        path: package.to_owned(),
-        source,
-    })?;
-    let mut archive = ar::Archive::new(BufReader::new(file));
-    while let Some(member) = archive.next_entry() {
-        let member = member.map_err(damaged)?;
-        let Some(compression) = data_compression(member.header().identifier()) else {
-            continue;
-        };
-        let size = member.header().size();
-        let member = Exactly {
-            inner: member,
-            left: size,
-        };
-        let data: Box<dyn Read> = match compression {
-            Some(compression) => compression.decoder(member).map_err(damaged)?,
-            None => Box::new(member),
-        };
-        return visit_tar(package, data.take(MOST_UNPACKED_BYTES), &wanted, &mut visit);
-    }
-    Err(PackageError::NoData {
-        path: package.to_owned(),
-    }
-    .into())
-}
-
-/// What `identifier` says of the compression, if it is the member with the files.
-fn data_compression(identifier: &[u8]) -> Option<Option<Compression>> {
-    let extension = identifier.strip_prefix(b"data.tar")?;
-    if extension.is_empty() {
-        return Some(None);
-    }
-    let extension = std::str::from_utf8(extension.strip_prefix(b".")?).ok()?;
-    Compression::of_extension(extension).map(Some)
-}
-
-fn visit_tar<E: From<PackageError>>(
-    package: &Path,
-    mut data: impl Read,
-    wanted: &impl Fn(&Path) -> bool,
-    visit: &mut impl FnMut(&Path, Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
-    let damaged = |source| PackageError::Damaged {
-        path: package.to_owned(),
-        source,
+    let mut file = BufReader::new(File::open(package).map_err(open)?);
+    let mut magic = Vec::new();
+    file.by_ref()
+        .take(8)
+        .read_to_end(&mut magic)
+        .map_err(open)?;
+    file.rewind().map_err(open)?;
+    let sink = Sink {
+        package,
+        wanted,
+        visit,
     };
-    let mut archive = tar::Archive::new(&mut data);
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
-        let Some(name) = relative(&entry.path().map_err(damaged)?) else {
-            continue;
-        };
-        if !entry.header().entry_type().is_file() || !wanted(&name) {
-            continue;
+    if magic.starts_with(deb::MAGIC) {
+        deb::read(file, sink)
+    } else if magic.starts_with(rpm::MAGIC) {
+        rpm::read(file, sink)
+    } else {
+        Err(PackageError::NotAPackage {
+            path: package.to_owned(),
         }
-        let size = entry.size();
+        .into())
+    }
+}
+
+/// Who takes the files of a package.
+pub(crate) struct Sink<'a, W, V> {
+    package: &'a Path,
+    wanted: W,
+    visit: V,
+}
+
+impl<W: Fn(&Path) -> bool, V> Sink<'_, W, V> {
+    pub(crate) fn damaged(&self, source: io::Error) -> PackageError {
+        PackageError::Damaged {
+            path: self.package.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn no_data(&self, why: &'static str) -> PackageError {
+        PackageError::NoData {
+            path: self.package.to_owned(),
+            why,
+        }
+    }
+
+    /// Takes the regular file `name`, which holds `size` bytes, if it is wanted; else `content` is not read.
+    pub(crate) fn offer<E: From<PackageError>>(
+        &mut self,
+        name: &Path,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), E>
+    where
+        V: FnMut(&Path, Vec<u8>) -> Result<(), E>,
+    {
+        let Some(name) = relative(name).filter(|name| (self.wanted)(name)) else {
+            return Ok(());
+        };
         if size > MOST_FILE_BYTES {
             return Err(PackageError::FileTooLarge {
-                path: package.to_owned(),
+                path: self.package.to_owned(),
                 name,
             }
             .into());
         }
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(damaged)?;
+        content
+            .take(size)
+            .read_to_end(&mut bytes)
+            .map_err(|source| self.damaged(source))?;
         if bytes.len() as u64 != size {
-            return Err(damaged(io::ErrorKind::UnexpectedEof.into()).into());
+            return Err(self.damaged(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        visit(&name, bytes)?;
+        (self.visit)(&name, bytes)
     }
-    io::copy(&mut data, &mut io::sink()).map_err(damaged)?;
-    Ok(())
 }
 
 /// `name` without `./`, if it stays below the root.
@@ -152,60 +163,23 @@ fn relative(name: &Path) -> Option<PathBuf> {
     Some(relative)
 }
 
-/// A reader for which an early end is an error.
-struct Exactly<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Exactly<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if count == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left = self.left.saturating_sub(count as u64);
-        Ok(count)
-    }
+/// Reads to the end of what a package holds, so that one that ends early is noticed.
+pub(crate) fn drain(data: &mut dyn Read) -> io::Result<()> {
+    io::copy(data, &mut io::sink()).map(drop)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::compress::tests::compress;
+    use crate::compress::Compression;
+    use crate::deb::tests::deb;
+    use crate::rpm::tests::rpm;
     use proptest::prelude::*;
     use rstest::rstest;
     use std::io::Write;
 
-    /// Makes a package of `files`.
-    pub(crate) fn deb(compression: Option<Compression>, files: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (name, bytes) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, Path::new(".").join(name), *bytes)
-                .unwrap();
-        }
-        let tar = tar.into_inner().unwrap();
-        let (name, data) = match compression {
-            None => ("data.tar", tar),
-            Some(Compression::Gzip) => ("data.tar.gz", compress(Compression::Gzip, &tar)),
-            Some(Compression::Xz) => ("data.tar.xz", compress(Compression::Xz, &tar)),
-            Some(Compression::Zstd) => ("data.tar.zst", compress(Compression::Zstd, &tar)),
-        };
-        let mut archive = ar::Builder::new(Vec::new());
-        for (name, bytes) in [
-            ("debian-binary", b"2.0\n".as_slice()),
-            ("control.tar.xz", b""),
-            (name, &data),
-        ] {
-            archive
-                .append(&ar::Header::new(name.into(), bytes.len() as u64), bytes)
-                .unwrap();
-        }
-        archive.into_inner().unwrap()
-    }
+    /// Makes a package of files.
+    type Make = fn(Option<Compression>, &[(&str, &[u8])]) -> Vec<u8>;
 
     fn read(package: &[u8]) -> Result<Vec<(PathBuf, Vec<u8>)>, PackageError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -231,6 +205,7 @@ pub(crate) mod tests {
     /// Check that the wanted files of a package come out, however it is compressed.
     #[rstest]
     fn package_of_each_compression_yields_wanted_files(
+        #[values(deb, rpm)] make: Make,
         #[values(
             None,
             Some(Compression::Gzip),
@@ -239,7 +214,7 @@ pub(crate) mod tests {
         )]
         compression: Option<Compression>,
     ) {
-        let found = read(&deb(compression, FILES)).unwrap();
+        let found = read(&make(compression, FILES)).unwrap();
         assert_eq!(
             found,
             [
@@ -252,6 +227,7 @@ pub(crate) mod tests {
     /// Check that a package cut anywhere is an error that names the file, and never a shorter list.
     #[rstest]
     fn package_cut_anywhere_is_damaged(
+        #[values(deb, rpm)] make: Make,
         #[values(
             None,
             Some(Compression::Gzip),
@@ -260,17 +236,19 @@ pub(crate) mod tests {
         )]
         compression: Option<Compression>,
     ) {
-        let package = deb(compression, FILES);
+        let package = make(compression, FILES);
         // The newline that pads a member to an even length holds nothing.
         let end = package.len() - usize::from(package.ends_with(b"\n"));
         for length in 0..end {
             let error = read(&package[..length]).unwrap_err();
             let known = matches!(
                 error,
-                PackageError::Damaged { .. } | PackageError::NoData { .. }
+                PackageError::Damaged { .. }
+                    | PackageError::NoData { .. }
+                    | PackageError::NotAPackage { .. }
             );
             assert!(
-                known && error.to_string().contains("/"),
+                known && error.to_string().contains('/'),
                 "{length}: {error}"
             );
         }
@@ -278,16 +256,9 @@ pub(crate) mod tests {
 
     /// Check that a file that is no package says so.
     #[test]
-    fn package_without_data_member_is_refused() {
-        let mut archive = ar::Builder::new(Vec::new());
-        archive
-            .append(
-                &ar::Header::new(b"debian-binary".to_vec(), 4),
-                b"2.0\n".as_slice(),
-            )
-            .unwrap();
-        let error = read(&archive.into_inner().unwrap()).unwrap_err();
-        assert!(matches!(error, PackageError::NoData { .. }), "{error}");
+    fn package_of_unknown_kind_is_refused() {
+        let error = read(b"no package").unwrap_err();
+        assert!(matches!(error, PackageError::NotAPackage { .. }), "{error}");
     }
 
     /// Check that names that lead out of the root are passed over.
@@ -303,10 +274,12 @@ pub(crate) mod tests {
         /// Check that a package with a changed byte gives files or an error, and never a panic.
         #[test]
         fn package_with_changed_byte_does_not_panic(at in 0usize..4000, value: u8) {
-            let mut package = deb(None, FILES);
-            let at = at % package.len();
-            package[at] = value;
-            let _ = read(&package);
+            for make in [deb, rpm] {
+                let mut package = make(None, FILES);
+                let at = at % package.len();
+                package[at] = value;
+                let _ = read(&package);
+            }
         }
     }
 }

@@ -47,7 +47,13 @@ impl<'a> Part<'a> {
             "modules.builtin" => return Some(Self::Builtin),
             _ => {}
         }
-        let (name, extension) = path.rsplit('/').next()?.split_once(".ko")?;
+        let (name, compression) = Self::module(path.rsplit('/').next()?)?;
+        Some(Self::Module { name, compression })
+    }
+
+    /// The name and the compression of a module whose file is named `file`.
+    pub(crate) fn module(file: &'a str) -> Option<(&'a str, Option<Compression>)> {
+        let (name, extension) = file.split_once(".ko")?;
         let compression = match extension {
             "" => None,
             extension => Some(Compression::of_extension(extension.strip_prefix('.')?)?),
@@ -55,7 +61,7 @@ impl<'a> Part<'a> {
         let plain = name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        (plain && !name.is_empty()).then_some(Self::Module { name, compression })
+        (plain && !name.is_empty()).then_some((name, compression))
     }
 }
 

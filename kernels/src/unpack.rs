@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::compress::DecompressError;
+use crate::elf;
 use crate::load_order::{Found, walk};
 use crate::modinfo::{Modinfo, ModinfoError, normalise};
 use crate::package::{PackageError, for_each_file};
@@ -28,6 +29,14 @@ pub enum UnpackError {
     /// A package could not be read.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// A file of a kernel's folder could not be read.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file of the tree could not be written.
     #[error("failed to write {}", path.display())]
     Write {
@@ -111,27 +120,71 @@ pub fn unpack(
             packages: packages.to_owned(),
         });
     };
+    let every = spool.names();
+    let parts = Parts {
+        release: &release,
+        vmlinuz,
+        builtin: &builtin,
+        every: &every,
+    };
+    parts.finish(keep, dest, |name| spool.take(name))
+}
+
+/// What every kernel has, however it is stored. The modules are asked for one by one.
+pub(crate) struct Parts<'a> {
+    pub(crate) release: &'a str,
+    pub(crate) vmlinuz: Vec<u8>,
+    /// The list of built-in modules.
+    pub(crate) builtin: &'a str,
+    /// The names of all modules.
+    pub(crate) every: &'a [String],
+}
+
+impl Parts<'_> {
+    /// Writes the image, the kernel in it and the modules that are kept, and last the description that makes `dest` a tree.
+    pub(crate) fn finish(
+        self,
+        keep: Keep<'_>,
+        dest: &Path,
+        mut module: impl FnMut(&str) -> Result<Option<Vec<u8>>, UnpackError>,
+    ) -> Result<KernelTree, UnpackError> {
+        let Self {
+            release,
+            vmlinuz,
+            builtin,
+            every,
+        } = self;
+        write_image(dest, release, vmlinuz)?;
+        let builtin = parse_builtin(builtin);
+        let roots: Vec<&str> = match keep {
+            Keep::Closure(roots) => roots.to_vec(),
+            Keep::All => every.iter().map(String::as_str).collect(),
+        };
+        walk(roots, |name| match module(name)? {
+            None if builtin.contains(name) => Ok(Found::Builtin),
+            None => Ok(Found::Nowhere),
+            Some(bytes) => keep_module(dest, name, &bytes).map(Found::Module),
+        })?;
+        KernelTree::describe(dest, release)?;
+        Ok(KernelTree::open(dest)?)
+    }
+}
+
+fn write_image(dest: &Path, release: &str, vmlinuz: Vec<u8>) -> Result<(), UnpackError> {
+    let (packed, unpacked) = (dest.join(place::VMLINUZ), dest.join(place::VMLINUX));
+    write(&packed, &vmlinuz)?;
+    if vmlinuz.starts_with(elf::MAGIC) {
+        // The image is the kernel itself, with its debugging information as large as that may be.
+        return std::fs::hard_link(&packed, &unpacked).map_err(|source| UnpackError::Write {
+            path: unpacked,
+            source,
+        });
+    }
     let vmlinux = extract_vmlinux(&vmlinuz).map_err(|source| UnpackError::Vmlinuz {
-        release: release.clone(),
+        release: release.to_owned(),
         source,
     })?;
-    write(&dest.join(place::VMLINUX), &vmlinux)?;
-    let builtin = parse_builtin(&builtin);
-    let every: Vec<String>;
-    let roots: Vec<&str> = match keep {
-        Keep::Closure(roots) => roots.to_vec(),
-        Keep::All => {
-            every = spool.names();
-            every.iter().map(String::as_str).collect()
-        }
-    };
-    walk(roots, |name| match spool.take(name)? {
-        None if builtin.contains(name) => Ok(Found::Builtin),
-        None => Ok(Found::Nowhere),
-        Some(module) => keep_module(dest, name, &module).map(Found::Module),
-    })?;
-    KernelTree::describe(dest, &release)?;
-    Ok(KernelTree::open(dest)?)
+    write(&unpacked, &vmlinux)
 }
 
 /// A file of a package that [`unpack()`] would take up.
@@ -192,9 +245,18 @@ fn keep_module(dest: &Path, name: &str, module: &[u8]) -> Result<Modinfo, Unpack
     Ok(info)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), UnpackError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), UnpackError> {
     std::fs::write(path, bytes).map_err(|source| UnpackError::Write {
         path: path.to_owned(),
+        source,
+    })
+}
+
+/// Creates the directory that the modules are kept in.
+pub(crate) fn create_modules(dest: &Path) -> Result<(), UnpackError> {
+    let modules = dest.join(place::MODULES);
+    std::fs::create_dir(&modules).map_err(|source| UnpackError::Write {
+        path: modules,
         source,
     })
 }
@@ -210,11 +272,7 @@ struct Unpacked<'a> {
 
 impl<'a> Unpacked<'a> {
     fn new(dest: &'a Path) -> Result<Self, UnpackError> {
-        let modules = dest.join(place::MODULES);
-        std::fs::create_dir(&modules).map_err(|source| UnpackError::Write {
-            path: modules,
-            source,
-        })?;
+        create_modules(dest)?;
         Ok(Self {
             dest,
             release: None,
@@ -236,10 +294,7 @@ impl<'a> Unpacked<'a> {
             });
         }
         match part {
-            Part::Vmlinuz => {
-                write(&self.dest.join(place::VMLINUZ), bytes)?;
-                self.vmlinuz = Some(bytes.to_owned());
-            }
+            Part::Vmlinuz => self.vmlinuz = Some(bytes.to_owned()),
             Part::Config => write(&self.dest.join(place::CONFIG), bytes)?,
             Part::Builtin => {
                 write(&self.dest.join(place::BUILTIN), bytes)?;
@@ -258,9 +313,9 @@ mod tests {
     use super::*;
     use crate::compress::Compression;
     use crate::compress::tests::compress;
+    use crate::deb::tests::deb;
     use crate::elf::tests::elf_with_note;
     use crate::modinfo::tests::module;
-    use crate::package::tests::deb;
     use rstest::rstest;
 
     struct Packages {

@@ -13,10 +13,11 @@ const MOST_TRIES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VmlinuzError {
+    /// The image is compressed in a way that this program cannot undo.
+    #[error(transparent)]
+    Unsupported(DecompressError),
     /// No stream in the image unpacks to an ELF file.
-    #[error(
-        "no gzip, xz or zstd stream in the kernel image unpacks to an ELF file ({tries} places tried)"
-    )]
+    #[error("no stream in the kernel image unpacks to an ELF file ({tries} places tried)")]
     NoElf {
         /// At how many places a stream seemed to start.
         tries: usize,
@@ -48,6 +49,9 @@ pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, VmlinuzError> {
         match compression.decompress(stream, MOST_VMLINUX_BYTES) {
             Ok(unpacked) if unpacked.starts_with(elf::MAGIC) => return Ok(unpacked),
             Ok(_) => {}
+            Err(error @ DecompressError::Unsupported { .. }) => {
+                return Err(VmlinuzError::Unsupported(error));
+            }
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
@@ -77,6 +81,20 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
     image.get(((setup_sectors + 1) * SECTOR_BYTES).checked_add(offset)?..)
 }
 
+/// The release that a bzImage names.
+///
+/// Kernel: v6.12 Documentation/arch/x86/boot.rst, field kernel_version; arch/x86/boot/version.c.
+pub(crate) fn release_of_bzimage(image: &[u8]) -> Option<&str> {
+    if field(image, 0x202)? != *b"HdrS" {
+        return None;
+    }
+    let offset = usize::from(u16::from_le_bytes(field(image, 0x20e)?)) + 0x200;
+    let text = image.get(offset..)?;
+    let text = text.get(..text.len().min(256))?;
+    let end = text.iter().position(|byte| matches!(byte, 0 | b' '))?;
+    std::str::from_utf8(&text[..end]).ok()
+}
+
 fn field<const N: usize>(image: &[u8], offset: usize) -> Option<[u8; N]> {
     image.get(offset..)?.first_chunk().copied()
 }
@@ -85,11 +103,11 @@ fn field<const N: usize>(image: &[u8], offset: usize) -> Option<[u8; N]> {
 fn streams(image: &[u8]) -> impl Iterator<Item = &[u8]> {
     (0..image.len())
         .map(|offset| &image[offset..])
-        .filter(|rest| Compression::of(rest).is_some())
+        .filter(|rest| Compression::of(rest).is_some_and(Compression::is_distinct))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::compress::tests::compress;
     use crate::elf::tests::elf_with_note;
@@ -111,16 +129,51 @@ mod tests {
         image
     }
 
+    /// A bzImage that names its release.
+    pub(crate) fn bzimage_of_release(payload: &[u8], release: &str) -> Vec<u8> {
+        let mut image = bzimage(payload, b"");
+        let version = format!("{release} (somebody@somewhere) #1\0");
+        image[0x500..0x500 + version.len()].copy_from_slice(version.as_bytes());
+        image[0x20e..0x210].copy_from_slice(&0x300_u16.to_le_bytes());
+        image
+    }
+
+    /// Check that the release is read from the header.
+    #[test]
+    fn bzimage_names_its_release() {
+        assert_eq!(
+            release_of_bzimage(&bzimage_of_release(b"", "6.12.1+")),
+            Some("6.12.1+")
+        );
+        assert_eq!(release_of_bzimage(b"\x7fELF"), None);
+    }
+
     /// Check that the kernel comes out of a bzImage in each compression.
     #[rstest]
     fn bzimage_of_each_compression_unpacks(
-        #[values(Compression::Gzip, Compression::Xz, Compression::Zstd)] kind: Compression,
+        #[values(
+            Compression::Gzip,
+            Compression::Xz,
+            Compression::Zstd,
+            Compression::Bzip2,
+            Compression::Lzma,
+            Compression::Lz4Legacy
+        )]
+        kind: Compression,
     ) {
         let elf = elf_with_note(b"Xen", 18);
         assert_eq!(
             extract_vmlinux(&bzimage(&compress(kind, &elf), b"")).unwrap(),
             elf
         );
+    }
+
+    /// Check that a compression that cannot be undone is told by name.
+    #[test]
+    fn bzimage_of_unsupported_compression_is_told_by_name() {
+        let image = bzimage(&compress(Compression::Lzo, b""), b"");
+        let message = extract_vmlinux(&image).unwrap_err().to_string();
+        assert!(message.contains("lzo"), "{message}");
     }
 
     /// Check that a stream that is no kernel, before the real one, does not mislead, with or without a header.
@@ -173,6 +226,8 @@ mod tests {
             image[0x248..0x24c].copy_from_slice(&offset.to_le_bytes());
             image[0x1f1] = sectors;
             let _ = extract_vmlinux(&image);
+            image[0x20e..0x210].copy_from_slice(&offset.to_le_bytes()[..2]);
+            prop_assert!(release_of_bzimage(&image).is_none_or(|release| release.len() < 256));
         }
     }
 }
