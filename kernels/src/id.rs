@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Formatter};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::nearest::{DidYouMean, nearest};
+use crate::sha256::Sha256;
 
 /// Where a kernel comes from: the part of a [`KernelId`] before the colon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,18 +17,18 @@ pub enum Source {
     Debian,
     /// A directory: a build tree or an unpacked kernel.
     Path,
-    /// A `.deb` file.
+    /// One or more `.deb` files, with commas between them.
     Deb,
-    /// An `.rpm` file.
+    /// One or more `.rpm` files, with commas between them.
     Rpm,
-    /// A package to download.
+    /// One or more packages to download, each as `ADDRESS#sha256=HASH`, with commas between them.
     Url,
     /// The running kernel. It has no name after the colon.
     Host,
 }
 
 impl Source {
-    const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Debian,
         Self::Path,
         Self::Deb,
@@ -56,6 +58,15 @@ impl Source {
 pub struct KernelId {
     source: Source,
     name: String,
+}
+
+/// A package to download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UrlName<'a> {
+    /// Where it is: an `http:`, `https:` or `file:` address.
+    pub uri: &'a str,
+    /// What it hashes to.
+    pub sha256: Sha256,
 }
 
 /// What a `debian:` id says.
@@ -93,6 +104,14 @@ pub enum ParseKernelIdError {
         /// The text.
         text: String,
     },
+    /// A `url:` id with a part that is not an address with a hash.
+    #[error(
+        "kernel id {text:?} is not url:ADDRESS#sha256=HASH, with an address of http:, https: or file: and a hash of 64 hexadecimal digits; several packages have commas between them"
+    )]
+    BadUrl {
+        /// The text.
+        text: String,
+    },
     /// A `debian:` id that is not a version, or a version and a flavour.
     #[error(
         "kernel id {text:?} is not debian:MAJOR.MINOR[.PATCH][-FLAVOUR], for example debian:6.12-rt"
@@ -120,6 +139,25 @@ impl KernelId {
     #[must_use]
     pub fn debian(&self) -> Option<DebianName<'_>> {
         (self.source == Source::Debian).then(|| split_debian(&self.name))
+    }
+
+    /// The files of a `deb:` or `rpm:` id, the directory of a `path:` id; none for other sources.
+    #[must_use]
+    pub fn paths(&self) -> Vec<&Path> {
+        match self.source {
+            Source::Deb | Source::Rpm => self.name.split(',').map(Path::new).collect(),
+            Source::Path => vec![Path::new(&self.name)],
+            Source::Debian | Source::Url | Source::Host => Vec::new(),
+        }
+    }
+
+    /// The packages of a `url:` id; none for other sources.
+    #[must_use]
+    pub fn urls(&self) -> Vec<UrlName<'_>> {
+        if self.source != Source::Url {
+            return Vec::new();
+        }
+        self.name.split(',').filter_map(parse_url).collect()
     }
 
     /// The id as part of a file name: `debian-6.12-rt`.
@@ -163,6 +201,17 @@ impl FromStr for KernelId {
                 text: text.to_owned(),
             });
         }
+        if source == Source::Url && !name.split(',').all(|part| parse_url(part).is_some()) {
+            return Err(ParseKernelIdError::BadUrl {
+                text: text.to_owned(),
+            });
+        }
+        let files = matches!(source, Source::Deb | Source::Rpm);
+        if files && name.split(',').any(str::is_empty) {
+            return Err(ParseKernelIdError::BadName {
+                text: text.to_owned(),
+            });
+        }
         Ok(Self {
             source,
             name: name.to_owned(),
@@ -179,6 +228,17 @@ fn parse_source(text: &str, word: &str) -> Result<Source, ParseKernelIdError> {
             source_name: word.to_owned(),
             nearest: nearest(word, Source::ALL.iter().map(|source| source.as_str())),
         })
+}
+
+fn parse_url(part: &str) -> Option<UrlName<'_>> {
+    let (uri, hash) = part.rsplit_once("#sha256=")?;
+    let known = ["http://", "https://", "file:/"]
+        .iter()
+        .any(|scheme| uri.starts_with(scheme));
+    let clean = known && !uri.contains(|c: char| c.is_whitespace() || c == '#');
+    clean.then_some(())?;
+    let sha256 = hash.parse().ok()?;
+    Some(UrlName { uri, sha256 })
 }
 
 fn split_debian(name: &str) -> DebianName<'_> {
@@ -268,7 +328,10 @@ mod tests {
     #[case("debian:6.12-rt")]
     #[case("debian:6.12.43")]
     #[case("path:~/linux")]
-    #[case("url:https://example.org/a:b.rpm")]
+    #[case("deb:a.deb,/b c/d.deb")]
+    #[case(
+        "url:https://example.org/a:b.rpm#sha256=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    )]
     #[case("host")]
     fn id_printed_equals_its_source_text(#[case] text: &str) {
         assert_eq!(id(text).to_string(), text);
@@ -294,6 +357,26 @@ mod tests {
         assert_eq!(id("path:6.12").debian(), None);
     }
 
+    /// Check that the files and addresses of an id come apart, and other sources have none.
+    #[test]
+    fn id_of_several_packages_splits_at_commas() {
+        let paths = |text: &str| -> Vec<String> {
+            let id = id(text);
+            let paths = id.paths().into_iter();
+            paths.map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(paths("rpm:a.rpm,/b/c.rpm"), ["a.rpm", "/b/c.rpm"]);
+        assert_eq!(paths("path:a,b"), ["a,b"]);
+        assert_eq!(paths("host"), [""; 0]);
+
+        let hash = Sha256::of(b"");
+        let text = format!("url:file:///a#sha256={hash},https://x.test/b#sha256={hash}");
+        let id = id(&text);
+        let uris: Vec<&str> = id.urls().iter().map(|url| url.uri).collect();
+        assert_eq!(uris, ["file:///a", "https://x.test/b"]);
+        assert_eq!(id.urls()[1].sha256, hash);
+    }
+
     /// Check that what is not an id is refused, with the reason.
     #[rstest]
     #[case::no_source("6.1", "has no source")]
@@ -301,6 +384,10 @@ mod tests {
     #[case::empty_name("path:", "no usable name")]
     #[case::control_character("path:a\nb", "no usable name")]
     #[case::host_with_name("host:x", "no usable name")]
+    #[case::empty_file("deb:a.deb,", "no usable name")]
+    #[case::url_without_hash("url:https://x.test/a.deb", "is not url:ADDRESS#sha256=HASH")]
+    #[case::url_with_short_hash("url:https://x.test/a.deb#sha256=ab", "is not url:")]
+    #[case::url_of_other_scheme(&format!("url:ftp://x/a#sha256={}", Sha256::of(b"")), "is not url:")]
     #[case::only_major("debian:6", "is not debian:MAJOR.MINOR")]
     #[case::empty_flavour("debian:6.1-", "is not debian:MAJOR.MINOR")]
     #[case::letters("debian:six.one", "is not debian:MAJOR.MINOR")]

@@ -31,10 +31,10 @@ mod vmlinuz;
 
 pub use compress::DecompressError;
 pub use folder::{Folder, FolderError};
-pub use id::{DebianName, KernelId, ParseKernelIdError, Source};
+pub use id::{DebianName, KernelId, ParseKernelIdError, Source, UrlName};
 pub use load_order::{LoadOrder, LoadOrderError, Missing, Module, load_order};
 pub use lock::{Archive, Lock, LockError, LockedKernel, LockedPackage, NotLocked, Proof};
-pub use manifest::{Entry, Manifest, ManifestError, UnknownGroup, UnknownKernel};
+pub use manifest::{ChooseError, Entry, Manifest, ManifestError, UnknownGroup, UnknownKernel};
 pub use modinfo::{Modinfo, ModinfoError};
 pub use package::PackageError;
 pub use sha256::{ParseSha256Error, Sha256};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::id::{KernelId, Source};
+use crate::id::{KernelId, ParseKernelIdError, Source};
 use crate::nearest::{DidYouMean, nearest};
 
 /// The group that every kernel is in.
@@ -23,8 +23,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The suite of Debian's archive that carries the kernel, such as `bookworm-security`.
-    pub suite: String,
+    /// The suite of Debian's archive that carries the kernel, such as `bookworm-security`; none for kernels of other sources.
+    pub suite: Option<String>,
     /// Whether packages that the suite's index does not list any more may be taken from the pool, where their modules prove by their
     /// signatures that they belong to a kernel image that it does list.
     #[serde(default)]
@@ -54,7 +54,7 @@ pub enum ManifestError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A suite name that cannot be part of a path, or an id whose source has no suites.
+    /// A suite name that cannot be part of a path.
     #[error("{}: {id} cannot come from suite {suite:?}", path.display())]
     Suite {
         /// The file.
@@ -64,6 +64,42 @@ pub enum ManifestError {
         /// Its suite.
         suite: String,
     },
+    /// A kernel of Debian's archive without a suite.
+    #[error("{}: {id} needs a suite, such as trixie-backports", path.display())]
+    NoSuite {
+        /// The file.
+        path: PathBuf,
+        /// The kernel.
+        id: KernelId,
+    },
+    /// A kernel of another source with what only Debian's archive has.
+    #[error("{}: {id} does not come from an archive, and has neither suite nor pool", path.display())]
+    NotInArchive {
+        /// The file.
+        path: PathBuf,
+        /// The kernel.
+        id: KernelId,
+    },
+    /// A path that means something else in every working directory.
+    #[error("{}: {id} has a path that starts neither with / nor with ~/", path.display())]
+    Relative {
+        /// The file.
+        path: PathBuf,
+        /// The kernel.
+        id: KernelId,
+    },
+}
+
+/// Why what a person wrote names no kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChooseError {
+    /// It is a kernel of the archive that `kernels.toml` does not list.
+    #[error(transparent)]
+    Unknown(#[from] UnknownKernel),
+    /// It starts like a kernel of another source, and is not one.
+    #[error(transparent)]
+    Id(#[from] ParseKernelIdError),
 }
 
 /// A kernel that `kernels.toml` does not list.
@@ -111,13 +147,7 @@ impl Manifest {
             source: Box::new(source),
         })?;
         for (id, entry) in &manifest.kernels {
-            if id.source() != Source::Debian || !is_suite(&entry.suite) {
-                return Err(ManifestError::Suite {
-                    path: path.to_owned(),
-                    id: id.clone(),
-                    suite: entry.suite.clone(),
-                });
-            }
+            check(id, entry, path)?;
         }
         Ok(manifest)
     }
@@ -144,6 +174,22 @@ impl Manifest {
                 nearest: nearest(wanted, known.iter().map(String::as_str)),
             }
         })
+    }
+
+    /// The kernel that a person named on a command line. One of Debian's archive has to be listed; any other need not be.
+    ///
+    /// # Errors
+    ///
+    /// There is no such kernel.
+    pub fn choose(&self, wanted: &str) -> Result<KernelId, ChooseError> {
+        let source = wanted.split_once(':').map_or(wanted, |(source, _)| source);
+        let elsewhere = Source::ALL
+            .iter()
+            .any(|known| *known != Source::Debian && known.as_str() == source);
+        if elsewhere {
+            return Ok(wanted.parse()?);
+        }
+        Ok(self.find(wanted)?.0.clone())
     }
 
     /// The kernels of a group, oldest series first. `all` is every kernel.
@@ -176,6 +222,30 @@ impl Manifest {
             .values()
             .flat_map(|entry| entry.groups.iter().map(String::as_str));
         named.chain([EVERY_KERNEL]).collect()
+    }
+}
+
+/// Checks that an entry has what its source needs, and no more.
+fn check(id: &KernelId, entry: &Entry, path: &Path) -> Result<(), ManifestError> {
+    let (path, id) = (path.to_owned(), id.clone());
+    let Entry {
+        suite,
+        pool,
+        groups: _,
+    } = entry;
+    let anchored = |path: &&Path| path.is_absolute() || path.starts_with("~");
+    match (id.source(), suite) {
+        (Source::Debian, Some(suite)) if is_suite(suite) => Ok(()),
+        (Source::Debian, Some(suite)) => Err(ManifestError::Suite {
+            path,
+            id,
+            suite: suite.clone(),
+        }),
+        (Source::Debian, None) => Err(ManifestError::NoSuite { path, id }),
+        (_, Some(_)) => Err(ManifestError::NotInArchive { path, id }),
+        (_, None) if *pool => Err(ManifestError::NotInArchive { path, id }),
+        (_, None) if !id.paths().iter().all(anchored) => Err(ManifestError::Relative { path, id }),
+        (_, None) => Ok(()),
     }
 }
 
@@ -242,6 +312,38 @@ mod tests {
         assert!(error.nearest.contains(&"debian:6.12".to_owned()), "{error}");
     }
 
+    /// Check that kernels of other sources can be listed, and be in groups.
+    #[test]
+    fn manifest_lists_kernels_of_other_sources() {
+        let text = "[kernels]\nhost = {}\n\"path:~/linux\" = { groups = [\"mine\"] }\n";
+        let manifest = parse(text).unwrap();
+        let mine = manifest.group("mine").unwrap();
+        assert_eq!(mine, [&"path:~/linux".parse().unwrap()]);
+        assert_eq!(manifest.group("all").unwrap().len(), 2);
+    }
+
+    /// Check that a command line may name a listed kernel of the archive, and any kernel of other sources.
+    #[rstest]
+    #[case("debian:6.12")]
+    #[case("path:../linux")]
+    #[case("host")]
+    fn choose_of_kernel_accepts_what_can_be_had(#[case] wanted: &str) {
+        assert_eq!(
+            parse(TEXT).unwrap().choose(wanted).unwrap().to_string(),
+            wanted
+        );
+    }
+
+    /// Check that what names no kernel is refused with the help that fits.
+    #[rstest]
+    #[case::not_listed("debian:6.13", "did you mean debian:6.1")]
+    #[case::no_source("6.12", "did you mean debian:6.12")]
+    #[case::no_hash("url:https://x.test/a.deb", "#sha256=HASH")]
+    fn choose_of_no_kernel_is_refused(#[case] wanted: &str, #[case] help: &str) {
+        let message = parse(TEXT).unwrap().choose(wanted).unwrap_err().to_string();
+        assert!(message.contains(help), "{message}");
+    }
+
     /// Check that mistakes in the file are refused with the place.
     #[rstest]
     #[case::bad_id(
@@ -253,7 +355,13 @@ mod tests {
         "gruops"
     )]
     #[case::path_as_suite("[kernels]\n\"debian:6.1\" = { suite = \"../sid\" }", "../sid")]
-    #[case::no_suite("[kernels]\n\"debian:6.1\" = {}", "suite")]
+    #[case::no_suite("[kernels]\n\"debian:6.1\" = {}", "needs a suite")]
+    #[case::suite_elsewhere(
+        "[kernels]\nhost = { suite = \"sid\" }",
+        "does not come from an archive"
+    )]
+    #[case::pool_elsewhere("[kernels]\nhost = { pool = true }", "does not come from an archive")]
+    #[case::relative("[kernels]\n\"deb:/a.deb,b.deb\" = {}", "neither with / nor with ~/")]
     fn manifest_with_mistake_is_refused(#[case] text: &str, #[case] reason: &str) {
         let error = parse(text).unwrap_err();
         let source = std::error::Error::source(&error)

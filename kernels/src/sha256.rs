@@ -1,6 +1,7 @@
 //! A SHA-256 hash: 64 hexadecimal digits in files, 32 bytes in memory.
 
 use std::fmt::{self, Debug, Display, Formatter};
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -25,10 +26,20 @@ impl Sha256 {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Wraps the output of a hasher.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// Hashes all that `input` gives.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn of_reader(mut input: impl Read) -> io::Result<Self> {
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match input.read(&mut buffer)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
     }
 
     /// The first 16 hexadecimal digits, enough to tell the entries of one cache apart.
@@ -101,6 +112,9 @@ mod tests {
     fn sha256_of_nothing_is_the_published_value() {
         assert_eq!(Sha256::of(b"").to_string(), OF_NOTHING);
         assert_eq!(OF_NOTHING.parse(), Ok(Sha256::of(b"")));
+        let long = vec![7; 600_000];
+        let read = Sha256::of_reader(long.as_slice()).unwrap();
+        assert_eq!(read, Sha256::of(&long));
         assert_eq!(Sha256::of(b"").short(), "e3b0c44298fc1c14");
     }
 

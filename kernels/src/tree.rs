@@ -1,7 +1,7 @@
 //! An unpacked kernel: a directory with the parts of its packages that are kept.
 //!
 //! ```text
-//! tree.toml                 format and release; written last, so that a directory with it is whole
+//! tree.toml                 format, release, size and hash of each file; written last, so that a directory with it is whole
 //! vmlinuz  vmlinux          as packaged; the ELF file inside it
 //! config                    the build configuration, where the packages carry it
 //! modules.builtin           modules that are part of vmlinux, where the packages carry the list
@@ -15,9 +15,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::elf;
+use crate::lock::is_plain_path;
 use crate::modinfo::normalise;
+use crate::sha256::Sha256;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// An unpacked kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,20 @@ pub enum TreeError {
         /// The format it says it has.
         found: u32,
     },
+    /// A file of it is not what it was when it was unpacked.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// The part of a `tree.toml` that tells versions of the program apart.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +87,14 @@ pub enum TreeError {
 struct Description {
     format: u32,
     release: String,
+    files: BTreeMap<String, Content>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    size: u64,
+    sha256: Sha256,
 }
 
 /// Places of the files below the tree's directory.
@@ -84,23 +108,31 @@ pub(crate) mod place {
 }
 
 impl KernelTree {
-    /// Opens a directory that [`unpack`](crate::unpack()) has filled.
+    /// Whether `dir` says that it is such a tree.
+    #[must_use]
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(place::DESCRIPTION).exists()
+    }
+
+    /// Opens a directory that [`unpack`](crate::unpack()) has filled. Every file has to have its size; what it holds is not looked at.
     ///
     /// # Errors
     ///
-    /// It is not such a directory, or cannot be read.
+    /// It is not such a directory, or cannot be read, or lacks a file or a part of one.
     pub fn open(dir: &Path) -> Result<Self, TreeError> {
-        let path = dir.join(place::DESCRIPTION);
-        let Description { format, release } =
-            toml::from_str(&read(&path)?).map_err(|source| TreeError::Parse {
+        let Description { release, files, .. } = Description::read(dir)?;
+        for (name, content) in &files {
+            let path = file_in(dir, name)?;
+            let found = std::fs::metadata(&path).map_err(|source| TreeError::Read {
                 path: path.clone(),
-                source: Box::new(source),
+                source,
             })?;
-        if format != FORMAT {
-            return Err(TreeError::Format {
-                path,
-                found: format,
-            });
+            if found.len() != content.size {
+                return Err(TreeError::Damaged {
+                    path,
+                    why: "it does not have its size",
+                });
+            }
         }
         let builtin = dir.join(place::BUILTIN);
         let builtin = if builtin.exists() {
@@ -116,14 +148,50 @@ impl KernelTree {
         })
     }
 
+    /// Checks that every file holds what it held when it was unpacked.
+    ///
+    /// # Errors
+    ///
+    /// One does not, or cannot be read.
+    pub fn verify(&self) -> Result<(), TreeError> {
+        for (name, content) in Description::read(&self.dir)?.files {
+            let path = file_in(&self.dir, &name)?;
+            if content_of(&path)?.sha256 != content.sha256 {
+                return Err(TreeError::Damaged {
+                    path,
+                    why: "its bytes have changed",
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the description that makes `dir` a tree.
     pub(crate) fn describe(dir: &Path, release: &str) -> Result<(), TreeError> {
         let path = dir.join(place::DESCRIPTION);
+        let texts = [
+            place::VMLINUZ,
+            place::VMLINUX,
+            place::CONFIG,
+            place::BUILTIN,
+        ]
+        .into_iter();
+        let texts = texts
+            .filter(|name| dir.join(name).exists())
+            .map(str::to_owned);
+        let modules = list_modules(&dir.join(place::MODULES))?.into_keys();
+        let modules = modules.map(|name| format!("{}/{name}.ko", place::MODULES));
+        let mut files = BTreeMap::new();
+        for name in texts.chain(modules) {
+            let content = content_of(&dir.join(&name))?;
+            files.insert(name, content);
+        }
         let description = Description {
             format: FORMAT,
             release: release.to_owned(),
+            files,
         };
-        let text = toml::to_string(&description).expect("a number and a string are TOML");
+        let text = toml::to_string(&description).expect("numbers, strings and tables are TOML");
         std::fs::write(&path, text).map_err(|source| TreeError::Write { path, source })
     }
 
@@ -180,6 +248,48 @@ impl KernelTree {
     }
 }
 
+impl Description {
+    fn read(dir: &Path) -> Result<Self, TreeError> {
+        let path = dir.join(place::DESCRIPTION);
+        let text = read(&path)?;
+        let parse = |source| TreeError::Parse {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let Format { format } = toml::from_str(&text).map_err(parse)?;
+        if format != FORMAT {
+            return Err(TreeError::Format {
+                path,
+                found: format,
+            });
+        }
+        toml::from_str(&text).map_err(parse)
+    }
+}
+
+/// The file that a description calls `name`.
+fn file_in(dir: &Path, name: &str) -> Result<PathBuf, TreeError> {
+    if is_plain_path(name) {
+        return Ok(dir.join(name));
+    }
+    Err(TreeError::Damaged {
+        path: dir.join(place::DESCRIPTION),
+        why: "it names a file outside the tree",
+    })
+}
+
+fn content_of(path: &Path) -> Result<Content, TreeError> {
+    let failed = |source| TreeError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    Ok(Content {
+        size: file.metadata().map_err(failed)?.len(),
+        sha256: Sha256::of_reader(file).map_err(failed)?,
+    })
+}
+
 fn read(path: &Path) -> Result<String, TreeError> {
     std::fs::read_to_string(path).map_err(|source| TreeError::Read {
         path: path.to_owned(),
@@ -232,10 +342,44 @@ mod tests {
         );
     }
 
+    fn described(file: &str) -> String {
+        let sha256 = Sha256::of(b"");
+        format!(
+            "format = 2\nrelease = '1'\n[files]\n'{file}' = {{ size = 0, sha256 = '{sha256}' }}\n"
+        )
+    }
+
+    /// Check that a file that was cut is noticed at once, and one with other bytes when that is looked for.
+    #[test]
+    fn tree_with_changed_file_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(place::MODULES)).unwrap();
+        for name in [place::VMLINUZ, place::VMLINUX, "modules/rfkill.ko"] {
+            std::fs::write(dir.path().join(name), "content").unwrap();
+        }
+        KernelTree::describe(dir.path(), "6.1").unwrap();
+        let tree = KernelTree::open(dir.path()).unwrap();
+        assert!(KernelTree::is_at(dir.path()));
+        tree.verify().unwrap();
+
+        let module = dir.path().join("modules/rfkill.ko");
+        std::fs::write(&module, "contenT").unwrap();
+        assert_eq!(KernelTree::open(dir.path()).unwrap(), tree);
+        assert!(matches!(tree.verify(), Err(TreeError::Damaged { path, .. }) if path == module));
+        std::fs::write(&module, "conten").unwrap();
+        assert!(matches!(
+            KernelTree::open(dir.path()),
+            Err(TreeError::Damaged { path, .. }) if path == module
+        ));
+    }
+
     /// Check that a directory without a sound description is refused.
     #[rstest]
     #[case::empty("", "does not describe")]
-    #[case::other_format("format = 99\nrelease = '1'", "has format 99")]
+    #[case::older_format("format = 1\nrelease = '1'", "has format 1, this program reads 2")]
+    #[case::other_format("format = 99\nkernel = '1'", "has format 99")]
+    #[case::outside(&described("../x"), "names a file outside")]
+    #[case::file_gone(&described("vmlinux"), "failed to read")]
     fn tree_with_unsound_description_is_refused(#[case] text: &str, #[case] reason: &str) {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(

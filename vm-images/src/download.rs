@@ -1,13 +1,12 @@
 //! Downloads: by apt's own helper where there is one, so that the machine's proxies, certificates and transports apply, else by curl.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use kernels::Sha256;
-use sha2::Digest;
 
 use crate::cache::CacheError;
 use crate::child::{Running, command};
@@ -25,12 +24,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) name: &'a str,
     pub(crate) uri: &'a str,
     pub(crate) content: Content,
+    /// How often a server that could not be reached, or gave up, is asked again.
+    pub(crate) retries: u32,
 }
 
 /// What is known of the bytes beforehand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Content {
     Exactly { size: u64, sha256: Sha256 },
+    Hashed { most_bytes: u64, sha256: Sha256 },
     AtMost(u64),
 }
 
@@ -97,7 +99,9 @@ pub(crate) fn download(
     dest: &Path,
     progress: &dyn Progress,
 ) -> Result<(), DownloadError> {
-    let Wanted { name, uri, content } = *wanted;
+    let Wanted {
+        name, uri, content, ..
+    } = *wanted;
     let start = Instant::now();
     tracing::debug!(uri, "download");
     match local_path(uri) {
@@ -130,34 +134,19 @@ fn transfer(
     dest: &Path,
     progress: &dyn Progress,
 ) -> Result<(), DownloadError> {
-    let Wanted { name, uri, content } = *wanted;
+    let Wanted {
+        name, uri, content, ..
+    } = *wanted;
     let (total_bytes, most_bytes) = match content {
         Content::Exactly { size, .. } => (Some(size), size.saturating_add(SLACK_BYTES)),
-        Content::AtMost(size) => (None, size),
+        Content::Hashed { most_bytes, .. } | Content::AtMost(most_bytes) => (None, most_bytes),
     };
     let apt = Path::new(APT_HELPER).exists();
     let mut program = if apt {
-        command(APT_HELPER)
+        apt_helper(wanted, dest)
     } else {
-        command("curl")
+        curl(wanted, dest)
     };
-    if apt {
-        program.args(["download-file", uri]).arg(dest);
-    } else {
-        // 4: errors of the server end it; a stalled transfer ends too.
-        program.args([
-            "--fail",
-            "--location",
-            "--silent",
-            "--show-error",
-            "--connect-timeout",
-            "30",
-        ]);
-        program
-            .args(["--speed-limit", "1", "--speed-time", "60", "--output"])
-            .arg(dest)
-            .args(["--", uri]);
-    }
     let errors = dest.with_extension("errors");
     let errors_file =
         File::create(&errors).map_err(|source| CacheError::new("create", &errors, source))?;
@@ -201,6 +190,28 @@ fn transfer(
     Err(explain(uri, dest, status, &String::from_utf8_lossy(&said)))
 }
 
+fn apt_helper(wanted: &Wanted<'_>, dest: &Path) -> Command {
+    let mut program = command(APT_HELPER);
+    program.args(["-o", &format!("Acquire::Retries={}", wanted.retries)]);
+    program.args(["download-file", wanted.uri]).arg(dest);
+    program
+}
+
+fn curl(wanted: &Wanted<'_>, dest: &Path) -> Command {
+    let mut program = command("curl");
+    program.args(["--fail", "--location", "--silent", "--show-error"]);
+    program.args([
+        "--connect-timeout",
+        "30",
+        "--retry",
+        &wanted.retries.to_string(),
+    ]);
+    // A transfer that does not move for a minute ends.
+    program.args(["--speed-limit", "1", "--speed-time", "60", "--output"]);
+    program.arg(dest).args(["--", wanted.uri]);
+    program
+}
+
 fn program_name(apt: bool) -> PathBuf {
     PathBuf::from(if apt { APT_HELPER } else { "curl" })
 }
@@ -240,12 +251,22 @@ fn explain(uri: &str, dest: &Path, status: ExitStatus, said: &str) -> DownloadEr
 fn check(uri: &str, content: Content, file: &Path) -> Result<u64, DownloadError> {
     let found_bytes = size_of(file);
     match content {
+        Content::Hashed { most_bytes, .. } if found_bytes > most_bytes => {
+            Err(DownloadError::Size {
+                uri: uri.to_owned(),
+                expected_bytes: most_bytes,
+                found_bytes,
+            })
+        }
         Content::Exactly { size, .. } if size != found_bytes => Err(DownloadError::Size {
             uri: uri.to_owned(),
             expected_bytes: size,
             found_bytes,
         }),
         Content::Exactly {
+            sha256: expected, ..
+        }
+        | Content::Hashed {
             sha256: expected, ..
         } => {
             let found = sha256_of(file)?;
@@ -269,14 +290,7 @@ fn check(uri: &str, content: Content, file: &Path) -> Result<u64, DownloadError>
 
 /// Hashes a file.
 pub(crate) fn sha256_of(path: &Path) -> Result<Sha256, CacheError> {
-    let failed = |source| CacheError::new("read", path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(Sha256::from_bytes(hasher.finalize().into())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
+    File::open(path)
+        .and_then(Sha256::of_reader)
+        .map_err(|source| CacheError::new("read", path, source))
 }

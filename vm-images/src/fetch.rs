@@ -1,22 +1,24 @@
 //! From a pinned kernel to an unpacked one, through the cache.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kernels::{
-    Keep, KernelId, KernelTree, Lock, LockError, LockedKernel, LockedPackage, Manifest, NotLocked,
-    Sha256, UnknownKernel, UnpackError, unpack,
+    Entry, Keep, KernelId, KernelTree, Lock, LockError, LockedKernel, LockedPackage, Manifest,
+    NotLocked, Sha256, Source, UnknownKernel, UnpackError, unpack,
 };
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{self, Cache, CacheError, Kind, Unsound};
 use crate::download::{Content, DownloadError, Wanted, download, sha256_of};
 use crate::index::{Index, IndexError};
+use crate::local::{LocalError, local_tree};
 use crate::mirror::{MirrorError, Mirrors};
 use crate::progress::{Event, Progress};
 use crate::update::{PinError, pin};
 
 /// Changes when what [`unpack`] leaves in a tree changes.
-const TREE_FORMAT: &str = "1";
+const TREE_FORMAT: &str = "2";
 
 /// What fetching needs.
 #[derive(Clone, Copy)]
@@ -27,17 +29,6 @@ pub struct Context<'a> {
     pub mirrors: &'a Mirrors,
     /// Who hears what happens.
     pub progress: &'a dyn Progress,
-}
-
-impl Context<'_> {
-    /// Puts a package that was downloaded to a scratch directory into the cache.
-    pub(crate) fn keep_package(&self, made: &Path, sha256: &Sha256) -> Result<(), CacheError> {
-        let _making = self
-            .cache
-            .lock(&format!("package-{sha256}"), self.progress)?;
-        let entry = self.cache.entry("packages", &format!("{sha256}.deb"));
-        self.cache.publish(made, &entry)
-    }
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -116,20 +107,27 @@ pub fn fetch_package(
     context: &Context<'_>,
     package: &LockedPackage,
 ) -> Result<PathBuf, FetchError> {
-    obtain(context, package).map(|(path, _)| path)
+    obtain(context, package, Depth::Size)
 }
 
-/// When the hash of a package was last checked.
-#[derive(PartialEq, Eq)]
-enum Checked {
-    Now,
-    Earlier,
+/// How closely a package in the cache is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Size,
+    /// The disk may have changed what was right when it was downloaded.
+    Hash,
+}
+
+/// The name of a package in the cache.
+pub(crate) fn package_name(sha256: &Sha256) -> String {
+    format!("{sha256}.deb")
 }
 
 fn obtain(
     context: &Context<'_>,
     package: &LockedPackage,
-) -> Result<(PathBuf, Checked), FetchError> {
+    depth: Depth,
+) -> Result<PathBuf, FetchError> {
     let LockedPackage {
         name,
         archive,
@@ -138,41 +136,45 @@ fn obtain(
         sha256,
         proof: _,
     } = package;
-    let entry = context.cache.entry("packages", &format!("{sha256}.deb"));
-    if has_size(&entry, *size) {
-        return Ok((entry, Checked::Earlier));
-    }
-    let _making = context
-        .cache
-        .lock(&format!("package-{sha256}"), context.progress)?;
-    if has_size(&entry, *size) {
-        return Ok((entry, Checked::Earlier));
-    }
-    let mirror = context.mirrors.get().map_err(|source| FetchError::Mirror {
-        package: name.clone(),
-        source,
-    })?;
-    let uri = mirror.uri(*archive, path);
-    let scratch = context.cache.scratch()?;
-    let made = scratch.path().join("package.deb");
-    let wanted = Wanted {
-        name,
-        uri: &uri,
-        content: Content::Exactly {
-            size: *size,
-            sha256: *sha256,
-        },
+    let wanted = cache::Wanted {
+        kind: Kind::Package,
+        name: &package_name(sha256),
+        what: name,
     };
-    download(&wanted, &made, context.progress).map_err(|source| FetchError::Download {
-        package: name.clone(),
-        source,
-    })?;
-    context.cache.publish(&made, &entry)?;
-    Ok((entry, Checked::Now))
-}
-
-fn has_size(path: &Path, size: u64) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == size)
+    // A download is hashed as it is.
+    let fresh = Cell::new(false);
+    let open = |path: &Path| {
+        if std::fs::metadata(path)?.len() != *size {
+            return Err(Unsound::from("it does not have its size"));
+        }
+        if depth == Depth::Hash && !fresh.get() && sha256_of(path)? != *sha256 {
+            return Err(Unsound::from("its bytes have changed"));
+        }
+        Ok(path.to_owned())
+    };
+    context
+        .cache
+        .provide(&wanted, context.progress, open, |made| {
+            let mirror = context.mirrors.get().map_err(|source| FetchError::Mirror {
+                package: name.clone(),
+                source,
+            })?;
+            let wanted = Wanted {
+                name,
+                uri: &mirror.uri(*archive, path),
+                content: Content::Exactly {
+                    size: *size,
+                    sha256: *sha256,
+                },
+                retries: context.mirrors.retries(),
+            };
+            download(&wanted, made, context.progress).map_err(|source| FetchError::Download {
+                package: name.clone(),
+                source,
+            })?;
+            fresh.set(true);
+            Ok(())
+        })
 }
 
 /// The unpacked kernel, from the cache, or else from its packages, which are downloaded if need be.
@@ -185,41 +187,44 @@ pub fn kernel_tree(
     kernel: &LockedKernel,
     keep: Keep<'_>,
 ) -> Result<KernelTree, FetchError> {
-    let key = tree_key(kernel, keep);
-    let entry = context.cache.entry("trees", &key);
-    if let Ok(tree) = KernelTree::open(&entry) {
-        return Ok(tree);
-    }
-    let _making = context
+    let hashes = kernel.packages.iter().map(|package| package.sha256);
+    let wanted = cache::Wanted {
+        kind: Kind::Tree,
+        name: &tree_name(&kernel.release, hashes, keep),
+        what: &format!("kernel {} ({})", kernel.release, kernel.id),
+    };
+    let make = |made: &Path| {
+        let mut packages = Vec::new();
+        for package in &kernel.packages {
+            let path = obtain(context, package, Depth::Hash);
+            packages.push(path.map_err(|error| gone(&kernel.id, error))?);
+        }
+        create(made)?;
+        unpack_into(context, kernel, &packages, keep, made)
+    };
+    context
         .cache
-        .lock(&format!("tree-{key}"), context.progress)?;
-    if let Ok(tree) = KernelTree::open(&entry) {
-        return Ok(tree);
-    }
-    let mut packages = Vec::new();
-    for package in &kernel.packages {
-        packages.push(sound_package(context, package).map_err(|error| gone(&kernel.id, error))?);
-    }
-    let scratch = context.cache.scratch()?;
-    let made = scratch.path().join("tree");
-    std::fs::create_dir(&made).map_err(|source| CacheError::new("create", &made, source))?;
-    unpack_into(context, kernel, &packages, keep, &made)?;
-    context.cache.publish(&made, &entry)?;
-    KernelTree::open(&entry).map_err(|source| FetchError::Unpack {
-        id: kernel.id.clone(),
-        source: Box::new(source.into()),
-    })
+        .provide(&wanted, context.progress, open_tree, make)
 }
 
-/// A name for the tree that is different for other packages, other modules, and other versions of the format.
-fn tree_key(kernel: &LockedKernel, keep: Keep<'_>) -> String {
+/// Opens a tree in the cache.
+pub(crate) fn open_tree(dir: &Path) -> Result<KernelTree, Unsound> {
+    Ok(KernelTree::open(dir)?)
+}
+
+/// Creates the directory of an entry in the making.
+pub(crate) fn create(dir: &Path) -> Result<(), CacheError> {
+    std::fs::create_dir(dir).map_err(|source| CacheError::new("create", dir, source))
+}
+
+/// A name for a tree that is another one for other contents, other modules, and other versions of the format.
+pub(crate) fn tree_name(
+    start: &str,
+    contents: impl IntoIterator<Item = Sha256>,
+    keep: Keep<'_>,
+) -> String {
     let mut parts = vec![TREE_FORMAT.to_owned()];
-    parts.extend(
-        kernel
-            .packages
-            .iter()
-            .map(|package| package.sha256.to_string()),
-    );
+    parts.extend(contents.into_iter().map(|hash| hash.to_string()));
     match keep {
         Keep::All => parts.push("all".to_owned()),
         Keep::Closure(roots) => {
@@ -229,25 +234,8 @@ fn tree_key(kernel: &LockedKernel, keep: Keep<'_>) -> String {
             parts.extend(roots.into_iter().map(str::to_owned));
         }
     }
-    format!(
-        "{}-{}",
-        kernel.release,
-        Sha256::of(parts.join("\n").as_bytes()).short()
-    )
-}
-
-/// A package whose bytes are as pinned even if the disk has changed them since.
-fn sound_package(context: &Context<'_>, package: &LockedPackage) -> Result<PathBuf, FetchError> {
-    let (path, checked) = obtain(context, package)?;
-    if checked == Checked::Now || sha256_of(&path)? == package.sha256 {
-        return Ok(path);
-    }
-    tracing::warn!(
-        package = package.name,
-        "damaged in the cache, downloading again"
-    );
-    crate::cache::remove(&path)?;
-    fetch_package(context, package)
+    let key = Sha256::of(parts.join("\n").as_bytes());
+    format!("{start}-{}", key.short())
 }
 
 fn gone(id: &KernelId, error: FetchError) -> FetchError {
@@ -299,8 +287,8 @@ fn unpack_into(
 /// A kernel that is ready to be used.
 #[derive(Debug)]
 pub struct Ready {
-    /// What it is pinned to, now.
-    pub kernel: LockedKernel,
+    /// What it is pinned to, now; none if it does not come from an archive.
+    pub pinned: Option<LockedKernel>,
     /// Its files.
     pub tree: KernelTree,
     /// What it had been pinned to, if that had left the archive. Worth a loud word.
@@ -332,6 +320,15 @@ pub enum EnsureError {
     /// It could not be had as pinned.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// It does not come from an archive, and could not be had from where its name says.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// `kernels.toml` names no suite to look in.
+    #[error("{id} has no suite in kernels.toml")]
+    NoSuite {
+        /// The kernel.
+        id: KernelId,
+    },
     /// It is not pinned, or not any more in the archive as pinned, and there is no mirror to look for it.
     #[error("{id} has to be looked up")]
     Mirror {
@@ -358,10 +355,10 @@ pub enum EnsureError {
     },
 }
 
-/// Makes a kernel of `manifest` ready as `lock_path` pins it.
+/// Makes a kernel ready: one of Debian's archive as `manifest` lists it and `lock_path` pins it, any other from where its name says.
 ///
 /// A kernel that is not pinned, or whose packages have left the archive, is pinned to the newest of its series, and the file is updated;
-/// with `locked` that is an error.
+/// with `locked` that is an error. Relative paths in names of other kernels are taken from the working directory.
 ///
 /// # Errors
 ///
@@ -374,6 +371,13 @@ pub fn ensure_kernel(
     locked: bool,
     keep: Keep<'_>,
 ) -> Result<Ready, EnsureError> {
+    if id.source() != Source::Debian {
+        return Ok(Ready {
+            pinned: None,
+            tree: local_tree(context, id, keep)?,
+            replaced: None,
+        });
+    }
     let (_, entry) = manifest.find(&id.to_string())?;
     let pinned = Lock::load(lock_path)?.get(id).cloned();
     let old = match pinned {
@@ -382,7 +386,7 @@ pub fn ensure_kernel(
             result => {
                 return Ok(Ready {
                     tree: result?,
-                    kernel,
+                    pinned: Some(kernel),
                     replaced: None,
                 });
             }
@@ -390,24 +394,7 @@ pub fn ensure_kernel(
         Err(error) if locked => return Err(error.into()),
         Err(_) => None,
     };
-    let mirror = context
-        .mirrors
-        .get()
-        .map_err(|source| EnsureError::Mirror {
-            id: id.clone(),
-            source,
-        })?;
-    let index =
-        Index::fetch(context, mirror, &entry.suite).map_err(|source| EnsureError::Index {
-            id: id.clone(),
-            source,
-        })?;
-    let new = pin(context, mirror, &index, (id, entry), old.as_ref()).map_err(|source| {
-        EnsureError::Pin {
-            id: id.clone(),
-            source: Box::new(source),
-        }
-    })?;
+    let new = pin_anew(context, id, entry, old.as_ref())?;
     let tree = kernel_tree(context, &new, keep)?;
     write_pin(context, lock_path, &new)?;
     let replaced = old.map(|old| Replaced {
@@ -415,9 +402,34 @@ pub fn ensure_kernel(
         new: new.clone(),
     });
     Ok(Ready {
-        kernel: new,
+        pinned: Some(new),
         tree,
         replaced,
+    })
+}
+
+/// Looks a kernel up in the index of its suite.
+fn pin_anew(
+    context: &Context<'_>,
+    id: &KernelId,
+    entry: &Entry,
+    old: Option<&LockedKernel>,
+) -> Result<LockedKernel, EnsureError> {
+    let id = || id.clone();
+    let suite = entry
+        .suite
+        .as_ref()
+        .ok_or_else(|| EnsureError::NoSuite { id: id() })?;
+    let mirror = context
+        .mirrors
+        .get()
+        .map_err(|source| EnsureError::Mirror { id: id(), source })?;
+    let index = Index::fetch(context, mirror, suite)
+        .map_err(|source| EnsureError::Index { id: id(), source })?;
+    let new = pin(context, mirror, &index, (&id(), entry), old);
+    new.map_err(|source| EnsureError::Pin {
+        id: id(),
+        source: Box::new(source),
     })
 }
 

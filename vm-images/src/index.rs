@@ -108,6 +108,7 @@ impl Index {
                     name: &format!("{suite} {file}"),
                     uri: &uri,
                     content,
+                    retries: mirrors.retries(),
                 },
                 &dest,
                 progress,

@@ -11,13 +11,14 @@
 //! The list of a larger set begins with the lines of a smaller one: a guest that has inserted the smaller one skips these.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kernels::modules::{ModuleSet, Need};
 use kernels::{KernelTree, LoadOrder, LoadOrderError, Sha256, load_order};
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, Kind, Unsound, Wanted};
 use crate::cpio::Archive;
+use crate::progress::Quiet;
 
 /// Why an initramfs could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -64,16 +65,18 @@ pub fn initramfs(
     sets: &[ModuleSet],
 ) -> Result<PathBuf, InitramfsError> {
     let bytes = build(tree, stage0, sets)?;
-    let sha256 = Sha256::of(&bytes);
-    let entry = cache.entry("images", &format!("{sha256}.cpio"));
-    if std::fs::metadata(&entry).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
-        return Ok(entry);
-    }
-    let scratch = cache.scratch()?;
-    let made = scratch.path().join("initramfs");
-    std::fs::write(&made, &bytes).map_err(|source| CacheError::new("write", &made, source))?;
-    cache.publish(&made, &entry)?;
-    Ok(entry)
+    let wanted = Wanted {
+        kind: Kind::Image,
+        name: &format!("{}.cpio", Sha256::of(&bytes)),
+        what: &format!("initramfs of {}", tree.release()),
+    };
+    let open = |path: &Path| match std::fs::read(path)? {
+        found if found == bytes => Ok(path.to_owned()),
+        _ => Err(Unsound::from("its bytes have changed")),
+    };
+    cache.provide(&wanted, &Quiet, open, |made| {
+        std::fs::write(made, &bytes).map_err(|source| CacheError::new("write", made, source).into())
+    })
 }
 
 fn build(tree: &KernelTree, stage0: &[u8], sets: &[ModuleSet]) -> Result<Vec<u8>, InitramfsError> {
@@ -144,7 +147,6 @@ mod tests {
     use kernels::{Keep, unpack};
     use object::write::Object;
     use object::{Architecture, BinaryFormat, Endianness, SectionKind};
-    use std::path::Path;
 
     fn module(depends: &str) -> Vec<u8> {
         let mut elf = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);

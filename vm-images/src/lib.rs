@@ -12,6 +12,9 @@ mod download;
 mod fetch;
 mod index;
 mod initramfs;
+mod inventory;
+mod local;
+mod lockfile;
 mod mirror;
 mod pool;
 mod progress;
@@ -19,13 +22,15 @@ mod resolve;
 mod saves;
 mod update;
 
-pub use cache::{Cache, CacheError};
+pub use cache::{Cache, CacheError, Kind, Unsound, Wanted};
 pub use download::DownloadError;
 pub use fetch::{
     Context, EnsureError, FetchError, Ready, Replaced, ensure_kernel, fetch_package, kernel_tree,
 };
 pub use index::{IndexError, Signature};
 pub use initramfs::{InitramfsError, initramfs};
+pub use inventory::{Damaged, Entry, Evicted};
+pub use local::LocalError;
 pub use mirror::{Mirror, MirrorError, Mirrors};
 pub use pool::PoolError;
 pub use progress::{Event, Progress, Quiet};

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use kernels::Archive;
 
 const VARIABLE: &str = "BT_MIRROR";
+/// As often as apt asks again by itself.
+const RETRIES: u32 = 3;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The places of Debian's archives.
@@ -21,6 +23,7 @@ pub struct Mirror {
 pub struct Mirrors {
     choice: Choice,
     keyring: PathBuf,
+    retries: u32,
     found: OnceLock<Mirror>,
 }
 
@@ -76,6 +79,7 @@ impl Mirrors {
         Self {
             choice,
             keyring: PathBuf::from(KEYRING),
+            retries: RETRIES,
             found: OnceLock::new(),
         }
     }
@@ -89,9 +93,27 @@ impl Mirrors {
         }
     }
 
+    /// Asks a server that fails only so many times again.
+    #[must_use]
+    pub fn with_retries(self, retries: u32) -> Self {
+        Self { retries, ..self }
+    }
+
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
+    }
+
     /// The file with the keys that may sign an index.
     pub(crate) fn keyring(&self) -> &Path {
         &self.keyring
+    }
+
+    /// Whether the network may be used at all.
+    pub(crate) fn allow_network(&self) -> Result<(), MirrorError> {
+        match self.choice {
+            Choice::Offline => Err(MirrorError::Offline),
+            Choice::Apt | Choice::Uri(_) => Ok(()),
+        }
     }
 
     /// Looks for the mirror, the first time.

@@ -22,13 +22,14 @@ use std::thread;
 
 use kernels::{
     CertificateError, Item, Keep, LockedKernel, LockedPackage, Modinfo, ModinfoError, PackageError,
-    Proof, SignatureError, SignedModule, UnpackError, build_certificate, for_each_item, unpack,
+    Proof, Sha256, SignatureError, SignedModule, UnpackError, build_certificate, for_each_item,
+    unpack,
 };
 
-use crate::cache::CacheError;
+use crate::cache::{self, CacheError, Kind, Unsound};
 use crate::child::command;
 use crate::download::{Content, DownloadError, Wanted, download, sha256_of};
-use crate::fetch::{Context, FetchError, fetch_package};
+use crate::fetch::{Context, FetchError, create, fetch_package, package_name};
 use crate::mirror::Mirror;
 use crate::progress::{Event, Progress};
 use crate::resolve::{Partial, PoolPlace};
@@ -164,6 +165,7 @@ pub(crate) fn complete(
             name: &name,
             uri: &uri,
             content: Content::AtMost(MOST_PACKAGE_BYTES),
+            retries: context.mirrors.retries(),
         };
         download(&wanted, &made, context.progress).map_err(|source| PoolError::Download {
             package: name.clone(),
@@ -181,7 +183,7 @@ pub(crate) fn complete(
             .map_err(|source| CacheError::new("read", &made, source))?
             .len();
         let sha256 = sha256_of(&made)?;
-        context.keep_package(&made, &sha256)?;
+        keep(context, &name, &sha256, &made)?;
         kernel.packages.push(LockedPackage {
             name,
             archive,
@@ -192,6 +194,24 @@ pub(crate) fn complete(
         });
     }
     Ok(kernel)
+}
+
+/// Moves a package into the cache.
+fn keep(context: &Context<'_>, name: &str, sha256: &Sha256, made: &Path) -> Result<(), CacheError> {
+    let wanted = cache::Wanted {
+        kind: Kind::Package,
+        name: &package_name(sha256),
+        what: name,
+    };
+    let open = |path: &Path| match sha256_of(path)? {
+        found if found == *sha256 => Ok(()),
+        _ => Err(Unsound::from("its bytes have changed")),
+    };
+    context
+        .cache
+        .provide(&wanted, context.progress, open, |entry| {
+            std::fs::rename(made, entry).map_err(|source| CacheError::new("create", entry, source))
+        })
 }
 
 /// Whether `old` has all packages of `kernel`, with the same bytes, and those in the places `missing` too.
@@ -233,7 +253,7 @@ fn certificate(
         packages.push(fetch_package(context, package)?);
     }
     let dest = scratch.join("image");
-    std::fs::create_dir(&dest).map_err(|source| CacheError::new("create", &dest, source))?;
+    create(&dest)?;
     let vmlinux = unpack(&packages, Keep::Closure(&[]), &dest)?.vmlinux();
     let bytes =
         std::fs::read(&vmlinux).map_err(|source| CacheError::new("read", &vmlinux, source))?;

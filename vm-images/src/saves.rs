@@ -5,10 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cache::{Cache, CacheError, remove};
+use crate::cache::{Cache, CacheError, Kind, Unsound, Wanted};
+use crate::fetch::create;
 use crate::progress::Progress;
-
-const FOLDER: &str = "saves";
 
 /// Why there is no saved machine.
 #[derive(Debug, thiserror::Error)]
@@ -35,30 +34,28 @@ pub fn saved<E>(
     progress: &dyn Progress,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, SaveError<E>> {
-    let entry = cache.entry(FOLDER, key);
-    if entry.exists() {
-        return Ok(entry);
-    }
-    let _making = cache.lock(key, progress)?;
-    if entry.exists() {
-        return Ok(entry);
-    }
-    let scratch = cache.scratch()?;
-    let made = scratch.path().join("save");
-    std::fs::create_dir(&made).map_err(|source| CacheError::new("create", &made, source))?;
-    make(&made).map_err(SaveError::Make)?;
-    cache.publish(&made, &entry)?;
-    Ok(entry)
+    let wanted = Wanted {
+        kind: Kind::Save,
+        name: key,
+        what: &format!("saved machine {}", key.get(..16).unwrap_or(key)),
+    };
+    let open = |dir: &Path| match dir.is_dir() {
+        true => Ok(dir.to_owned()),
+        false => Err(Unsound::from("there is no such directory")),
+    };
+    cache.provide(&wanted, progress, open, |made| {
+        create(made)?;
+        make(made).map_err(SaveError::Make)
+    })
 }
 
-/// Drops the saved machine that `key` names, since it turned out to be of no use.
+/// Drops the saved machine that `key` names, since it turned out to be of no use, whoever else uses it.
 ///
 /// # Errors
 ///
 /// It could not be removed.
 pub fn forget_saved(cache: &Cache, key: &str, progress: &dyn Progress) -> Result<(), CacheError> {
-    let _making = cache.lock(key, progress)?;
-    remove(&cache.entry(FOLDER, key))
+    cache.discard(Kind::Save, key, progress)
 }
 
 #[cfg(test)]
@@ -105,6 +102,6 @@ mod tests {
             Err("QEMU died")
         });
         assert!(matches!(result, Err(SaveError::Make("QEMU died"))));
-        assert!(!cache.entry(FOLDER, "key").exists());
+        assert!(!cache.entry(Kind::Save, "key").exists());
     }
 }

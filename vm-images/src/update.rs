@@ -127,7 +127,8 @@ pub fn update_lock(
     let mut indices = BTreeMap::new();
     let mut pinned = Vec::new();
     for (id, entry) in manifest.iter() {
-        let suite = &entry.suite;
+        // Kernels of other sources are not pinned.
+        let Some(suite) = &entry.suite else { continue };
         let index = indices
             .entry(suite.clone())
             .or_insert_with(|| Index::fetch(context, mirror, suite).map_err(std::sync::Arc::new));

@@ -5,6 +5,7 @@
     reason = "a failing helper of a test is a failing test"
 )]
 
+mod local;
 mod mirror;
 mod pool;
 
@@ -70,7 +71,7 @@ fn kernel_fetched_once_needs_no_mirror_again() {
     let (place, kernel) = pinned();
     let ready = ensure(&place, &place.mirrors(), true).unwrap();
     assert_eq!(std::fs::read(ready.tree.vmlinux()).unwrap(), vmlinuz(OLD));
-    assert_eq!((ready.kernel, ready.replaced), (kernel, None));
+    assert_eq!((ready.pinned, ready.replaced), (Some(kernel), None));
     assert_eq!(place.cached("scratch").len(), 0);
     let again = ensure(&place, &Mirrors::offline(), true).unwrap();
     assert_eq!(again.tree, ready.tree);
@@ -159,7 +160,10 @@ fn package_gone_is_replaced_by_the_newest() {
     let ready = ensure(&place, &place.mirrors(), false).unwrap();
     assert_eq!(ready.tree.release(), NEW);
     let replaced = ready.replaced.unwrap();
-    assert_eq!((replaced.old, &replaced.new), (old, &ready.kernel));
+    assert_eq!(
+        (replaced.old, Some(&replaced.new)),
+        (old, ready.pinned.as_ref())
+    );
     assert_eq!(
         Lock::load(&place.lock_path()).unwrap().get(&id()).unwrap(),
         &replaced.new
@@ -195,10 +199,10 @@ fn kernel_not_pinned_is_pinned_unless_the_lock_is_fixed() {
     ));
     assert!(!place.lock_path().exists());
     let ready = ensure(&place, &place.mirrors(), false).unwrap();
-    assert_eq!((ready.kernel.release.as_str(), ready.replaced), (NEW, None));
+    assert_eq!((ready.tree.release(), ready.replaced.as_ref()), (NEW, None));
     assert_eq!(
         Lock::load(&place.lock_path()).unwrap().get(&id()).unwrap(),
-        &ready.kernel
+        ready.pinned.as_ref().unwrap()
     );
 }
 

@@ -144,6 +144,11 @@ impl Place {
         self.dir.path().join("mirror/debian")
     }
 
+    /// A directory for whatever a test needs.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn lock_path(&self) -> PathBuf {
         self.dir.path().join("kernels.lock")
     }
@@ -157,7 +162,9 @@ impl Place {
     }
 
     pub(crate) fn mirrors_at(&self, uri: &str) -> Mirrors {
-        Mirrors::new(Some(uri)).with_keyring(&self.dir.path().join("no-keyring"))
+        Mirrors::new(Some(uri))
+            .with_keyring(&self.dir.path().join("no-keyring"))
+            .with_retries(0)
     }
 
     pub(crate) fn keyring(&self) -> PathBuf {
