@@ -147,18 +147,16 @@ fn transfer(
     } else {
         curl(wanted, dest)
     };
-    let errors = dest.with_extension("errors");
-    let errors_file =
-        File::create(&errors).map_err(|source| CacheError::new("create", &errors, source))?;
     program
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(errors_file);
+        .stderr(Stdio::piped());
     let no_program = |source| DownloadError::NoProgram {
         program: program_name(apt),
         source,
     };
-    let running = Running::spawn(&mut program).map_err(no_program)?;
+    let mut running = Running::spawn(&mut program).map_err(no_program)?;
+    let said = running.errors();
     let mut told = 0;
     let status = running.wait(|| {
         let done_bytes = size_of(dest);
@@ -186,13 +184,15 @@ fn transfer(
             found_bytes: size_of(dest),
         });
     }
-    let said = std::fs::read(&errors).unwrap_or_default();
-    Err(explain(uri, dest, status, &String::from_utf8_lossy(&said)))
+    Err(explain(uri, dest, status, &said.text()))
 }
 
 fn apt_helper(wanted: &Wanted<'_>, dest: &Path) -> Command {
     let mut program = command(APT_HELPER);
     program.args(["-o", &format!("Acquire::Retries={}", wanted.retries)]);
+    // As root, apt tries whether its user for downloads could write the file, which it cannot: a scratch directory is the caller's own. But
+    // who changes users is not ended any more with its parent (prctl(2), PR_SET_PDEATHSIG), so it is not to try.
+    program.args(["-o", "APT::Sandbox::User="]);
     program.args(["download-file", wanted.uri]).arg(dest);
     program
 }

@@ -380,6 +380,17 @@ pub fn ensure_kernel(
     }
     let (_, entry) = manifest.find(&id.to_string())?;
     let pinned = Lock::load(lock_path)?.get(id).cloned();
+    if let Ok(LockedKernel {
+        unchecked: Some(why),
+        ..
+    }) = &pinned
+    {
+        tracing::warn!(
+            kernel = %id,
+            why,
+            "pinned from an index whose SIGNATURE NOBODY CHECKED; run `cargo xtask update-kernels` where gpgv and debian-archive-keyring are installed"
+        );
+    }
     let old = match pinned {
         Ok(kernel) => match kernel_tree(context, &kernel, keep) {
             Err(FetchError::PackageGone { .. }) if !locked => Some(kernel),

@@ -207,6 +207,7 @@ fn release_field<'a>(release: &'a str, name: &str) -> Option<&'a str> {
 fn verified(suite: &str, file: &Path, keyring: &Path) -> Result<(String, Signature), IndexError> {
     if !keyring.exists() {
         return unverified(
+            suite,
             file,
             format!(
                 "{} is not there; install debian-archive-keyring",
@@ -224,8 +225,8 @@ fn verified(suite: &str, file: &Path, keyring: &Path) -> Result<(String, Signatu
         .output();
     let output = match output {
         Ok(output) if output.status.code() != Some(127) => output,
-        Ok(_) => return unverified(file, "gpgv is not installed".to_owned()),
-        Err(error) => return unverified(file, format!("gpgv: {error}")),
+        Ok(_) => return unverified(suite, file, "gpgv is not installed".to_owned()),
+        Err(error) => return unverified(suite, file, format!("gpgv: {error}")),
     };
     // A release is signed with several keys, old and new; the keyring may lack some of them, and gpgv then fails as a whole.
     let status = String::from_utf8_lossy(&output.stdout);
@@ -248,8 +249,12 @@ fn verified(suite: &str, file: &Path, keyring: &Path) -> Result<(String, Signatu
     Ok((read(&signed)?, Signature::Good))
 }
 
-fn unverified(file: &Path, why: String) -> Result<(String, Signature), IndexError> {
-    tracing::warn!(why, "the signature of an index could not be checked");
+fn unverified(suite: &str, file: &Path, why: String) -> Result<(String, Signature), IndexError> {
+    tracing::warn!(
+        suite,
+        why,
+        "NOBODY CHECKED THE SIGNATURE of this index; what is pinned from it is only as good as the network, and marked so in kernels.lock"
+    );
     let text = read(file)?;
     let body = text
         .split_once("\n\n")

@@ -87,6 +87,16 @@ impl Display for Change {
         match self {
             Self::Added(new) => write!(f, "{}: {} added", new.id, new.version)?,
             Self::Removed(old) => return write!(f, "{}: {} removed", old.id, old.version),
+            Self::Replaced { old, new } if old.packages == new.packages => {
+                write!(
+                    f,
+                    "{}: {} has the packages that it had",
+                    new.id, new.version
+                )?;
+                if new.unchecked.is_none() {
+                    write!(f, ", checked now")?;
+                }
+            }
             Self::Replaced { old, new } if old.version == new.version => {
                 write!(f, "{}: {} has other packages now", new.id, new.version)?;
             }
@@ -165,6 +175,13 @@ fn merge(old: &Lock, pinned: Vec<Pinned>) -> (Lock, Vec<Change>, Vec<(KernelId, 
         let before = old.get(&id).ok();
         match (kernel, before) {
             (Ok(new), before) => {
+                // What was checked once stays so as long as it is the same.
+                let new = match before {
+                    Some(old) if old.packages == new.packages && old.unchecked.is_none() => {
+                        old.clone()
+                    }
+                    _ => new,
+                };
                 match before {
                     None => changes.push(Change::Added(new.clone())),
                     Some(old) if *old != new => changes.push(Change::Replaced {
@@ -197,8 +214,33 @@ mod tests {
             version: version.to_owned(),
             suite: "sid".to_owned(),
             unchecked: None,
-            packages: Vec::new(),
+            packages: vec![LockedPackage {
+                name: "linux-image".to_owned(),
+                archive: kernels::Archive::Debian,
+                path: format!("pool/{version}.deb"),
+                size: 7,
+                sha256: kernels::Sha256::of(version.as_bytes()),
+                proof: Proof::Index,
+            }],
         }
+    }
+
+    /// Check that a pin that was checked is not marked unchecked by an update without a signature, and the other way round is.
+    #[test]
+    fn merge_keeps_what_was_checked() {
+        let checked = kernel("debian:6.1", "1");
+        let mut unchecked = checked.clone();
+        unchecked.unchecked = Some("no gpgv".to_owned());
+        let merged = |old: &LockedKernel, new: &LockedKernel| {
+            let mut lock = Lock::default();
+            lock.insert(old.clone());
+            let (lock, changes, _) = merge(&lock, vec![found(new.clone())]);
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            (lock.get(&old.id).unwrap().clone(), changes)
+        };
+        assert_eq!(merged(&checked, &unchecked), (checked.clone(), vec![]));
+        let told = "debian:6.1: 1 has the packages that it had, checked now, from sid".to_owned();
+        assert_eq!(merged(&unchecked, &checked), (checked, vec![told]));
     }
 
     fn gone(id: &str) -> Pinned {
@@ -208,6 +250,20 @@ mod tests {
 
     fn found(kernel: LockedKernel) -> Pinned {
         (kernel.id.clone(), Ok(kernel))
+    }
+
+    /// Check that a change from an index that nobody checked says so and why.
+    #[test]
+    fn change_from_unchecked_index_says_so() {
+        let mut new = kernel("debian:6.1", "2");
+        let told = Change::Added(new.clone()).to_string();
+        assert_eq!(told, "debian:6.1: 2 added, from sid");
+        new.unchecked = Some("gpgv is not installed".to_owned());
+        let told = Change::Added(new).to_string();
+        assert!(
+            told.ends_with("THE SIGNATURE OF THE INDEX WAS NOT CHECKED: gpgv is not installed"),
+            "{told}"
+        );
     }
 
     /// Check that each kind of change is told, and that what could not be resolved keeps its pin.

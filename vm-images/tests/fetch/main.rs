@@ -8,6 +8,8 @@
 mod local;
 mod mirror;
 mod pool;
+mod processes;
+mod root;
 
 use std::path::Path;
 use std::sync::Mutex;

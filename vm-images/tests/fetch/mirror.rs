@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use kernels::{Manifest, Sha256};
 use vm_images::{Cache, Context, Mirrors, Quiet};
@@ -201,11 +202,51 @@ pub(crate) fn pool_path(release: &str) -> String {
 }
 
 /// What a [`Server`] does with the body of an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Body {
     Whole,
     /// The connection is closed after half of it.
     Half,
+    /// The second half is sent when the gate is opened.
+    Gated(Arc<Gate>),
+}
+
+/// Holds back the second half of every body.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    waiting: usize,
+    open: bool,
+}
+
+/// How long anything may take that is waited for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Gate {
+    /// Waits until `count` bodies have been held back.
+    pub(crate) fn wait_for(&self, count: usize) {
+        let state = self.state.lock().unwrap();
+        let enough = |state: &mut GateState| state.waiting < count;
+        let waited = self.changed.wait_timeout_while(state, DEADLINE, enough);
+        assert!(!waited.unwrap().1.timed_out(), "nobody asks for a body");
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.waiting += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.open).unwrap());
+    }
 }
 
 /// An HTTP server on the loopback interface for the files below a directory. It counts what it is asked for.
@@ -229,8 +270,8 @@ impl Server {
                 if running.load(Ordering::SeqCst) == 0 {
                     return;
                 }
-                let (counts, root) = (counts.clone(), root.clone());
-                thread::spawn(move || answer(&stream.unwrap(), &root, body, &counts));
+                let (counts, root, body) = (counts.clone(), root.clone(), body.clone());
+                thread::spawn(move || answer(&stream.unwrap(), &root, &body, &counts));
             }
         });
         Self {
@@ -262,7 +303,7 @@ impl Drop for Server {
 }
 
 /// Answers the requests of one connection; errors end it, as when the client is killed.
-fn answer(stream: &TcpStream, root: &Path, body: Body, counts: &Mutex<BTreeMap<String, usize>>) {
+fn answer(stream: &TcpStream, root: &Path, body: &Body, counts: &Mutex<BTreeMap<String, usize>>) {
     let mut reader = BufReader::new(stream);
     while let Some(path) = requested(&mut reader) {
         *counts.lock().unwrap().entry(path.clone()).or_default() += 1;
@@ -273,16 +314,18 @@ fn answer(stream: &TcpStream, root: &Path, body: Body, counts: &Mutex<BTreeMap<S
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
             content.len()
         );
-        let sent = if body == Body::Half && !content.is_empty() {
-            &content[..content.len() / 2]
-        } else {
-            &content
-        };
+        let (first, second) = content.split_at(content.len() / 2);
         let mut writer = stream;
-        if writer.write_all(head.as_bytes()).is_err()
-            || writer.write_all(sent).is_err()
-            || sent.len() < content.len()
-        {
+        let sent = writer
+            .write_all(head.as_bytes())
+            .and_then(|()| writer.write_all(first));
+        match body {
+            Body::Whole => {}
+            Body::Half if content.is_empty() => {}
+            Body::Half => return,
+            Body::Gated(gate) => gate.pass(),
+        }
+        if sent.and_then(|()| writer.write_all(second)).is_err() {
             return;
         }
     }
