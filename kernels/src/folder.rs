@@ -15,7 +15,9 @@ use crate::lock::is_plain_path;
 use crate::modinfo::normalise;
 use crate::part::Part;
 use crate::sha256::Sha256;
+use crate::signature::SignedModule;
 use crate::spool::decompressed;
+use crate::strip::without_debug;
 use crate::tree::{KernelTree, place};
 use crate::unpack::{Keep, Parts, UnpackError, create_modules, write};
 use crate::vmlinuz::release_of_bzimage;
@@ -228,7 +230,7 @@ impl Folder {
         Ok(Sha256::of(text.as_bytes()))
     }
 
-    /// Copies the kernel to `dest`, a directory that exists and is empty.
+    /// Copies the kernel to `dest`, a directory that exists and is empty; modules that are not signed without their debugging information.
     ///
     /// # Errors
     ///
@@ -254,7 +256,11 @@ impl Folder {
             let Some(ModuleFile { path, compression }) = self.modules.get(name) else {
                 return Ok(None);
             };
-            decompressed(name, *compression, read(path)?).map(Some)
+            let module = decompressed(name, *compression, read(path)?)?;
+            // A signature would not outlive the change, and a kernel may insist on it. What a build leaves in place is not signed yet.
+            let signed = SignedModule::split(&module).is_ok();
+            let stripped = (!signed).then(|| without_debug(&module)).flatten();
+            Ok(Some(stripped.unwrap_or(module)))
         })
     }
 }
@@ -486,6 +492,24 @@ mod tests {
         let opened = Folder::open(folder.path()).unwrap();
         assert_eq!(opened.release(), "6.99.0+");
         assert_eq!(modules(&unpack(&opened).1), ["bluetooth"]);
+    }
+
+    /// Check that debugging information is left out of modules, but not out of signed ones.
+    #[test]
+    fn module_with_debug_information_is_stripped_unless_signed() {
+        let module = crate::strip::tests::module(true);
+        let mark = b"~Module signature appended~\n";
+        let header = [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+        let signed = [module.as_slice(), b"sig", &header, mark].concat();
+        for (bytes, same) in [(&module, false), (&signed, true)] {
+            let folder = folder(&[
+                ("boot/vmlinuz-6.1", &image("6.1")),
+                ("lib/modules/6.1/bluetooth.ko", bytes),
+            ]);
+            let (_dest, tree) = unpack(&Folder::open(folder.path()).unwrap());
+            let kept = std::fs::read(&tree.modules()["bluetooth"]).unwrap();
+            assert_eq!(kept == *bytes, same);
+        }
     }
 
     /// Check that of two images of a build the younger one is taken, and that a vmlinux alone will do.

@@ -25,6 +25,7 @@ mod rpm;
 mod sha256;
 mod signature;
 mod spool;
+mod strip;
 mod tree;
 mod unpack;
 mod vmlinuz;
