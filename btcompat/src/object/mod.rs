@@ -1,0 +1,19 @@
+//! Compiled eBPF objects: what is in them and what they ask of a kernel.
+
+mod elf;
+mod flow;
+mod helpers;
+mod insn;
+mod maps;
+mod requirements;
+mod section_name;
+
+pub use elf::{
+    CallTarget, Extern, ExternKind, Function, Object, ObjectError, Program, RefTarget, Relocation,
+};
+pub use flow::{ContextRead, Flow, Oracle, ProbeRead, Reach, analyze};
+pub use helpers::helper_name;
+pub use insn::Insn;
+pub use maps::{MapDef, map_type_name};
+pub use requirements::{Requirements, requirements};
+pub use section_name::{AttachKind, SectionSpec, form_count};

@@ -1,0 +1,212 @@
+//! What a kernel image says about its own functions: which ftrace can patch,
+//! which kprobes refuse, which tracepoints there are.
+
+use super::image::{Arch, Image};
+use super::kallsyms::RawSymbol;
+use super::symbols::{Marks, Symbol, SymbolTable};
+use crate::btf::{Btf, Kind};
+use crate::bytes::{Endian, c_str};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+/// Most entries that are read of a table in the image.
+const MAX_ENTRIES: usize = 1 << 20;
+
+/// Sets of addresses found, and what could not be found.
+#[derive(Debug)]
+pub(super) struct KernelSymbols {
+    pub(super) table: SymbolTable,
+    /// The ftrace call sites are known.
+    pub(super) ftrace_known: bool,
+    /// The kprobe blacklist is known.
+    pub(super) blacklist_known: bool,
+}
+
+/// Symbols by name, for the bounds of tables.
+struct Bounds<'a> {
+    image: &'a Image,
+    text: u64,
+    addresses: HashMap<&'a str, u64>,
+}
+
+impl<'a> Bounds<'a> {
+    fn new(image: &'a Image, symbols: &'a [RawSymbol]) -> Self {
+        let addresses: HashMap<&str, u64> = symbols
+            .iter()
+            .map(|s| (s.name.as_str(), s.address))
+            .collect();
+        Self {
+            image,
+            text: addresses.get("_text").copied().unwrap_or(0),
+            addresses,
+        }
+    }
+
+    fn range(&self, start: &str, end: &str) -> Option<Range<u64>> {
+        let range = *self.addresses.get(start)?..*self.addresses.get(end)?;
+        (range.start <= range.end).then_some(range)
+    }
+
+    /// The words of a table of addresses.
+    fn words(&self, start: &str, end: &str) -> Option<Vec<u64>> {
+        let range = self.range(start, end)?;
+        let len = usize::try_from(range.end - range.start).ok()?;
+        let data = self.image.at(range.start, self.text)?.get(..len)?;
+        let words = data.chunks_exact(8).take(MAX_ENTRIES);
+        Some(words.filter_map(|w| Endian::Little.u64(w, 0)).collect())
+    }
+
+    fn word(&self, address: u64) -> Option<u64> {
+        Endian::Little.u64(self.image.at(address, self.text)?, 0)
+    }
+
+    fn text_at(&self, address: u64) -> Option<&'a str> {
+        c_str(self.image.at(address, self.text)?.get(..256)?, 0)
+    }
+}
+
+/// Gives each symbol its flags.
+pub(super) fn kernel_symbols(image: &Image, symbols: &[RawSymbol]) -> KernelSymbols {
+    let bounds = Bounds::new(image, symbols);
+    let ftrace = bounds.words("__start_mcount_loc", "__stop_mcount_loc");
+    let blacklist = bounds.words("__start_kprobe_blacklist", "__stop_kprobe_blacklist");
+    // A table that the boot code has yet to fill in holds zeros.
+    let filled = |table: &Option<Vec<u64>>| {
+        table
+            .as_ref()
+            .is_some_and(|t| t.iter().any(|&a| a >= bounds.text && a != 0))
+    };
+    let (ftrace_known, blacklist_known) = (filled(&ftrace), filled(&blacklist));
+    let sections = [
+        ("__noinstr_text_start", "__noinstr_text_end"),
+        ("__kprobes_text_start", "__kprobes_text_end"),
+        ("__entry_text_start", "__entry_text_end"),
+        ("__cpuidle_text_start", "__cpuidle_text_end"),
+    ];
+    let marks = Marks {
+        ftrace: call_sites(ftrace.unwrap_or_default(), symbols, image.arch),
+        blacklist: sorted(blacklist.unwrap_or_default()),
+        no_kprobes: sections
+            .iter()
+            .filter_map(|(start, end)| bounds.range(start, end))
+            .collect(),
+        init: bounds.range("_sinittext", "_einittext").unwrap_or(0..0),
+    };
+    KernelSymbols {
+        table: flagged(symbols, &marks),
+        ftrace_known,
+        blacklist_known,
+    }
+}
+
+fn sorted(mut list: Vec<u64>) -> Vec<u64> {
+    list.sort_unstable();
+    list
+}
+
+/// On arm64 a call site may be two words in front of its function.
+fn call_sites(mut sites: Vec<u64>, symbols: &[RawSymbol], arch: Arch) -> Vec<u64> {
+    if arch == Arch::Aarch64 {
+        let starts: HashSet<u64> = symbols.iter().map(|s| s.address).collect();
+        for site in &mut sites {
+            let behind = site.saturating_add(8);
+            if starts.contains(&behind) && !starts.contains(site) {
+                *site = behind;
+            }
+        }
+    }
+    sorted(sites)
+}
+
+fn flagged(symbols: &[RawSymbol], marks: &Marks) -> SymbolTable {
+    let mut addresses: Vec<u64> = symbols.iter().map(|s| s.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    SymbolTable::new(symbols.iter().map(|symbol| {
+        let after = addresses.partition_point(|&a| a <= symbol.address);
+        Symbol {
+            name: &symbol.name,
+            address: symbol.address,
+            flags: marks.flags(symbol, addresses.get(after).copied()),
+        }
+    }))
+}
+
+/// Tracepoints with their categories, as `category/name`, from the table of trace events.
+/// `None` when the table or the types that describe it are missing.
+///
+/// Source: kernel `include/linux/trace_events.h`, `struct trace_event_call`.
+pub(super) fn trace_events(
+    image: &Image,
+    symbols: &[RawSymbol],
+    btf: &Btf,
+) -> Option<BTreeSet<String>> {
+    let bounds = Bounds::new(image, symbols);
+    let layout = EventLayout::of(btf)?;
+    let calls = bounds.words("__start_ftrace_events", "__stop_ftrace_events")?;
+    let events: BTreeSet<String> = calls
+        .into_iter()
+        .filter_map(|call| layout.name(&bounds, call))
+        .collect();
+    (!events.is_empty()).then_some(events)
+}
+
+/// Offsets in bytes of the fields that lead to an event's name.
+struct EventLayout {
+    class: u64,
+    name: u64,
+    flags: u64,
+    system: u64,
+    tracepoint_name: u64,
+    tracepoint_flag: u64,
+}
+
+impl EventLayout {
+    fn of(btf: &Btf) -> Option<Self> {
+        Some(Self {
+            class: field(btf, "trace_event_call", "class")?,
+            name: field(btf, "trace_event_call", "name")?,
+            flags: field(btf, "trace_event_call", "flags")?,
+            system: field(btf, "trace_event_class", "system")?,
+            tracepoint_name: field(btf, "tracepoint", "name")?,
+            tracepoint_flag: btf
+                .own_types()
+                .filter(|t| t.kind() == Kind::Enum)
+                .flat_map(|t| t.enumerators())
+                .find(|(name, _)| *name == "TRACE_EVENT_FL_TRACEPOINT")?
+                .1,
+        })
+    }
+
+    fn name(&self, bounds: &Bounds, call: u64) -> Option<String> {
+        let class = bounds.word(call.checked_add(self.class)?)?;
+        let system = bounds.text_at(bounds.word(class.checked_add(self.system)?)?)?;
+        let mut name = bounds.word(call.checked_add(self.name)?)?;
+        let flags = bounds.word(call.checked_add(self.flags)?)? & 0xffff_ffff;
+        if flags & self.tracepoint_flag != 0 {
+            name = bounds.word(name.checked_add(self.tracepoint_name)?)?;
+        }
+        Some(format!("{system}/{}", bounds.text_at(name)?))
+    }
+}
+
+/// Offset in bytes of a field, also inside anonymous members.
+fn field(btf: &Btf, owner: &str, name: &str) -> Option<u64> {
+    let ty = btf.find(owner, Kind::Struct)?;
+    let bits = field_in(btf, ty.id, name, 0)?;
+    Some(u64::from(bits / 8))
+}
+
+fn field_in(btf: &Btf, id: u32, name: &str, depth: u32) -> Option<u32> {
+    let ty = btf.strip(id).filter(|_| depth < 8)?;
+    ty.members().find_map(|m| {
+        if m.name == name {
+            return Some(m.bit_offset);
+        }
+        if m.name.is_empty() {
+            let inner = field_in(btf, m.type_id, name, depth + 1)?;
+            return m.bit_offset.checked_add(inner);
+        }
+        None
+    })
+}
