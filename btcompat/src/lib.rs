@@ -12,3 +12,4 @@ pub mod bytes;
 pub mod object;
 pub mod relocate;
 pub mod surface;
+pub mod verdict;

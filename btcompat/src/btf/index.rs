@@ -47,6 +47,13 @@ impl Btf {
             .filter(move |t| t.kind() == kind && t.name() == name)
     }
 
+    /// The first own type with exactly this name and kind.
+    #[must_use]
+    pub fn first_named(&self, name: &str, kind: Kind) -> Option<Type<'_>> {
+        let id = self.own_by_name(name, kind).next()?.id;
+        self.ty(id)
+    }
+
     /// The first type with exactly this name and kind, base included.
     #[must_use]
     pub fn find<'a>(&'a self, name: &'a str, kind: Kind) -> Option<Type<'a>> {

@@ -67,6 +67,9 @@ pub struct Flow {
     pub context_reads: BTreeSet<ContextRead>,
     /// Reads through helpers.
     pub probe_reads: BTreeSet<ProbeRead>,
+    /// Values of the context that are used as pointers to a relocation's root
+    /// type: (offset in the context, function, position in its list).
+    pub typed_uses: BTreeSet<(i32, usize, usize)>,
     /// The program is too large to be followed to the end.
     pub gave_up: bool,
 }

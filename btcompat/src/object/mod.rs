@@ -16,4 +16,6 @@ pub use helpers::helper_name;
 pub use insn::Insn;
 pub use maps::{MapDef, map_type_name};
 pub use requirements::{Requirements, requirements};
+
+pub(crate) use requirements::{ContextUse, Register, context_slot};
 pub use section_name::{AttachKind, SectionSpec, form_count};

@@ -240,34 +240,13 @@ impl ContextUse {
         let Some(spec) = &program.spec else {
             return found;
         };
-        let kind = spec.kind();
         for read in &flow.context_reads {
-            let slot = u32::try_from(read.offset / 8).ok();
-            let field = registers(object, read.place.0, read.place.1);
-            match (kind, slot) {
-                (
-                    AttachKind::Fentry
-                    | AttachKind::Fexit
-                    | AttachKind::FmodRet
-                    | AttachKind::TpBtf
-                    | AttachKind::RawTp
-                    | AttachKind::Lsm,
-                    Some(slot),
-                ) => {
-                    found.arguments.insert(slot);
+            match context_slot(object, spec.kind(), read.offset, read.place) {
+                Some(Register::Argument(n)) => {
+                    found.arguments.insert(n);
                 }
-                (AttachKind::Kprobe | AttachKind::Kretprobe | AttachKind::KprobeMulti, _) => {
-                    match field.or_else(|| x86_register(read.offset)) {
-                        Some(Register::Argument(n)) => {
-                            found.arguments.insert(n);
-                        }
-                        Some(Register::Return) => found.return_value = true,
-                        None => {
-                            found.other.insert((read.offset, read.width));
-                        }
-                    }
-                }
-                _ => {
+                Some(Register::Return) => found.return_value = true,
+                None => {
                     found.other.insert((read.offset, read.width));
                 }
             }
@@ -276,9 +255,34 @@ impl ContextUse {
     }
 }
 
-enum Register {
+/// What a slot of the context holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Register {
+    /// An argument of the hooked function, from 0.
     Argument(u32),
+    /// What it returns.
     Return,
+}
+
+/// What the context of a program holds at an offset. `place` is the reading instruction.
+pub(crate) fn context_slot(
+    object: &Object,
+    kind: AttachKind,
+    offset: i32,
+    place: (usize, usize),
+) -> Option<Register> {
+    match kind {
+        AttachKind::Fentry
+        | AttachKind::Fexit
+        | AttachKind::FmodRet
+        | AttachKind::TpBtf
+        | AttachKind::RawTp
+        | AttachKind::Lsm => Some(Register::Argument(u32::try_from(offset / 8).ok()?)),
+        AttachKind::Kprobe | AttachKind::Kretprobe | AttachKind::KprobeMulti => {
+            registers(object, place.0, place.1).or_else(|| x86_register(offset))
+        }
+        _ => None,
+    }
 }
 
 /// The register behind a relocated read of `struct pt_regs`.

@@ -131,6 +131,14 @@ impl SymbolTable {
         rest.take_while(move |s| s.name == name)
     }
 
+    /// Symbols of exactly this name, in a list of their own.
+    #[must_use]
+    pub fn all_named(&self, name: &str) -> Vec<Symbol<'_>> {
+        let start = self.range(|n| n < name);
+        let rest = self.entries[start..].iter().map(|e| self.symbol(e));
+        rest.take_while(|s| s.name == name).collect()
+    }
+
     /// Symbols whose names start so, in order.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Symbol<'a>> {
         let start = self.range(|n| n < prefix);

@@ -30,8 +30,10 @@ pub(super) enum Value {
     Stack(i32),
     /// An offset that a relocation supplies.
     Offset(usize, usize),
-    /// An address made with such an offset.
-    Field(usize, usize),
+    /// A value read from the context at this offset.
+    Loaded(i32),
+    /// An address made with such an offset, from a value of the context if that is known.
+    Field(usize, usize, Option<i32>),
     /// An address made with an offset that nothing corrects.
     Raw,
 }

@@ -116,6 +116,12 @@ impl Engine<'_> {
                     width,
                     place,
                 });
+                Value::Loaded(at.saturating_add(insn.off.into()))
+            }
+            Value::Loaded(origin) => {
+                if let Some((f, r)) = self.offset_relocation(place) {
+                    self.flow.typed_uses.insert((origin, f, r));
+                }
                 Value::Unknown
             }
             Value::Stack(at) => {
@@ -204,11 +210,14 @@ impl Engine<'_> {
             });
             return;
         }
+        if let Value::Field(f, r, Some(origin)) = source {
+            self.flow.typed_uses.insert((origin, f, r));
+        }
         self.flow.probe_reads.insert(ProbeRead {
             place,
             size,
             relocation: match source {
-                Value::Field(f, r) => Some((f, r)),
+                Value::Field(f, r, _) => Some((f, r)),
                 _ => None,
             },
             fixed_offset: source == Value::Raw,
@@ -249,7 +258,13 @@ fn add(left: Value, right: Value, corrected: bool) -> Value {
     let small = |n: u64| i32::try_from(n.cast_signed()).ok();
     match (left, right) {
         (Value::Constant(a), Value::Constant(b)) => Value::Constant(a.wrapping_add(b)),
-        (_, Value::Offset(f, r)) | (Value::Offset(f, r), _) => Value::Field(f, r),
+        (base, Value::Offset(f, r)) | (Value::Offset(f, r), base) => {
+            let origin = match base {
+                Value::Loaded(at) => Some(at),
+                _ => None,
+            };
+            Value::Field(f, r, origin)
+        }
         (Value::Context(at), Value::Constant(n)) => {
             small(n).map_or(Value::Unknown, |n| Value::Context(at.saturating_add(n)))
         }
@@ -258,7 +273,7 @@ fn add(left: Value, right: Value, corrected: bool) -> Value {
         }
         (Value::Settings, Value::Constant(_)) => Value::Settings,
         (Value::Setting, Value::Setting | Value::Constant(_)) => Value::Setting,
-        (Value::Unknown | Value::Raw, Value::Constant(n)) if n != 0 && !corrected => Value::Raw,
+        (Value::Unknown | Value::Raw | Value::Loaded(_), Value::Constant(n)) if n != 0 && !corrected => Value::Raw,
         _ => Value::Unknown,
     }
 }

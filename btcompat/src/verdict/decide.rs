@@ -1,0 +1,197 @@
+//! From an object, a kernel and a scenario to a verdict.
+
+use super::attach::judge_attach;
+use super::features::{judge_externs, judge_features, judge_maps};
+use super::host::{Caps, Host, judge_host};
+use super::lies::judge_lies;
+use super::modules::View;
+use super::relocations::{Relocated, judge_relocations, relocate};
+use super::{Code, Finding, Place, ProgramVerdict, Severity, Stage, State, Verdict};
+use crate::object::{AttachKind, Object, Oracle, Program, SectionSpec, analyze};
+use crate::relocate::LibbpfVersion;
+use crate::surface::{Loaded, ModuleBtf, Surface};
+
+/// What is assumed about the moment of loading.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Which modules are loaded.
+    pub loaded: Loaded,
+    /// Capabilities of the loading process.
+    pub caps: Caps,
+    /// The libbpf that loads.
+    pub libbpf: LibbpfVersion,
+    /// Switches of a running host.
+    pub host: Option<Host>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            loaded: Loaded::Actual,
+            caps: Caps::ALL,
+            libbpf: LibbpfVersion::CURRENT,
+            host: None,
+        }
+    }
+}
+
+/// Everything that one program is judged with.
+pub(super) struct Case<'a> {
+    pub(super) object: &'a Object,
+    pub(super) program: &'a Program,
+    pub(super) view: &'a View<'a>,
+    pub(super) relocated: &'a Relocated<'a>,
+    pub(super) scenario: &'a Scenario,
+    pub(super) flow: crate::object::Flow,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn spec(&self) -> Option<&'a SectionSpec> {
+        self.program.spec.as_ref()
+    }
+
+    pub(super) fn kind(&self) -> Option<AttachKind> {
+        self.spec().map(SectionSpec::kind)
+    }
+
+    pub(super) fn place(&self, (function, insn): (usize, usize)) -> Place {
+        let function = &self.object.functions[function];
+        Place {
+            function: function.name.clone(),
+            insn,
+            line: function
+                .line(insn)
+                .map(|(file, line)| (file.to_owned(), line)),
+        }
+    }
+}
+
+/// Judges an object on a kernel.
+#[must_use]
+pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenario) -> Verdict {
+    let view = View::new(surface, &scenario.loaded, scenario.caps.sys_admin);
+    let targets = surface.targets(&scenario.loaded, scenario.caps.sys_admin);
+    let relocated = relocate(object, targets.as_ref(), scenario.libbpf);
+    let mut findings = judge_kernel(object, &view);
+    judge_externs(object, &view, &mut findings);
+    judge_maps(object, &view, &mut findings);
+    let programs = object
+        .programs
+        .iter()
+        .map(|program| {
+            let flow = analyze(object, program, Oracle::Patched(&relocated.patched));
+            judge_program(&Case {
+                object,
+                program,
+                view: &view,
+                relocated: &relocated,
+                scenario,
+                flow,
+            })
+        })
+        .collect();
+    Verdict {
+        object: name.to_owned(),
+        kernel: surface.release.clone(),
+        arch: surface.arch.name().to_owned(),
+        findings,
+        programs,
+    }
+}
+
+fn judge_program(case: &Case) -> ProgramVerdict {
+    let entry = case.object.entry(case.program);
+    let spec = case.spec();
+    let attaches = spec.is_some_and(|s| s.target.is_some() || s.kind() == AttachKind::Other);
+    let mut verdict = ProgramVerdict {
+        name: entry.name.clone(),
+        section: entry.section.clone(),
+        autoload: spec.is_none_or(|s| s.autoload),
+        load: State::Yes,
+        attach: attaches.then_some(State::Yes),
+        truth: State::Yes,
+        findings: Vec::new(),
+    };
+    if spec.is_none() {
+        verdict.add(Finding {
+            code: Code::SectionUnknown,
+            stage: Stage::Open,
+            severity: Severity::Undetermined,
+            subject: entry.section.clone(),
+            place: None,
+            evidence: String::new(),
+            advice: "set the program type before loading".to_owned(),
+        });
+    }
+    judge_host(
+        &mut verdict,
+        case.kind(),
+        case.scenario.caps,
+        case.scenario.host.as_ref(),
+        !accounts_memory_by_cgroup(case.view.surface),
+    );
+    judge_features(case, &mut verdict);
+    judge_relocations(case, &mut verdict);
+    judge_attach(case, &mut verdict);
+    judge_lies(case, &mut verdict);
+    verdict
+}
+
+/// Since 5.11 BPF memory is charged to the memory cgroup, not to RLIMIT_MEMLOCK;
+/// the function that charged it is gone since.
+/// Kernel: commits from 80ee81e0403c on, "bpf: Eliminate rlimit-based memory accounting".
+fn accounts_memory_by_cgroup(surface: &Surface) -> bool {
+    let charge = surface
+        .symbols
+        .as_ref()
+        .map(|t| t.named("bpf_map_charge_init").next().is_some());
+    charge != Some(true)
+}
+
+/// What concerns every program of the object.
+fn judge_kernel(object: &Object, view: &View) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |code, severity, subject: &str, evidence: String, advice: &str| {
+        findings.push(Finding {
+            code,
+            stage: Stage::Relocate,
+            severity,
+            subject: subject.to_owned(),
+            place: None,
+            evidence,
+            advice: advice.to_owned(),
+        });
+    };
+    let has_relocations = object.functions.iter().any(|f| !f.relocations.is_empty());
+    if has_relocations && view.surface.btf.is_none() {
+        add(
+            Code::BtfAbsent,
+            Severity::Breaks,
+            "vmlinux",
+            "the kernel has no .BTF".to_owned(),
+            "give libbpf a BTF made for this kernel (btf_custom_path)",
+        );
+    }
+    for module in &view.loaded {
+        if let ModuleBtf::Broken(why) = &module.btf {
+            add(
+                Code::BtfModuleBroken,
+                Severity::Note,
+                &module.name,
+                why.clone(),
+                "update the module or its kernel",
+            );
+        }
+    }
+    if view.surface.symbols.is_none() {
+        let why = view.surface.warnings.join("; ");
+        add(
+            Code::SymbolsUnknown,
+            Severity::Undetermined,
+            "kallsyms",
+            why,
+            "give the kernel image, or run as root where kptr_restrict hides symbols",
+        );
+    }
+    findings
+}

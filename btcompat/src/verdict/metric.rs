@@ -1,0 +1,124 @@
+//! From programs to metrics: which of the catalogue's numbers can be had.
+
+use super::{ProgramVerdict, State, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The answer for one metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricVerdict {
+    /// Name.
+    pub name: String,
+    /// Family, which is the object that measures it.
+    pub family: String,
+    /// All of it, none of it, or not determined.
+    pub state: State,
+    /// Some of its sources work and some do not: present, but not complete.
+    pub degraded: bool,
+    /// Sources that do not work, with the reason.
+    pub missing: Vec<String>,
+    /// Programs that would be used, best first for each source.
+    pub programs: Vec<String>,
+}
+
+/// Judges the metrics of a family by its object's verdict. Programs on one hook
+/// are alternatives: those that use a trampoline, else those that use kprobes.
+#[must_use]
+pub fn metric_verdicts(family: &str, verdict: &Verdict) -> Vec<MetricVerdict> {
+    let whole = verdict
+        .findings
+        .iter()
+        .any(|f| f.severity == super::Severity::Breaks);
+    metrics::CATALOGUE
+        .iter()
+        .filter(|m| m.family.as_str() == family)
+        .map(|metric| {
+            let mut answer = judge(metric, verdict);
+            if whole {
+                answer.state = State::No;
+                let codes = verdict.findings.iter().map(|f| f.code.to_string());
+                answer.missing.extend(codes);
+            }
+            answer
+        })
+        .collect()
+}
+
+fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
+    let mut answer = MetricVerdict {
+        name: metric.name.to_owned(),
+        family: metric.family.as_str().to_owned(),
+        state: State::Yes,
+        degraded: false,
+        missing: Vec::new(),
+        programs: Vec::new(),
+    };
+    let mut states = Vec::new();
+    for function in metric.functions {
+        let name = function.split_once(':').map_or(*function, |(_, f)| f);
+        let groups = groups(verdict, name);
+        if groups.is_empty() {
+            continue;
+        }
+        let best = groups
+            .iter()
+            .max_by_key(|g| state(g))
+            .expect("there is at least one");
+        states.push(state(best));
+        if state(best) == State::Yes {
+            answer.programs.extend(best.iter().map(|p| p.name.clone()));
+        } else {
+            answer.missing.push(format!("{function}: {}", reason(best)));
+        }
+    }
+    let works = states.iter().any(|&s| s == State::Yes);
+    let fails = states.iter().any(|&s| s == State::No);
+    let unknown = states.iter().any(|&s| s == State::Unknown);
+    answer.degraded = works && (fails || unknown);
+    answer.state = match (works, fails, unknown) {
+        (true, _, _) => State::Yes,
+        (false, _, true) => State::Unknown,
+        (false, true, false) => State::No,
+        // A metric of the loader itself needs no hook.
+        (false, false, false) => default_state(verdict),
+    };
+    answer
+}
+
+/// A metric without hooks of its own works if any program without a target does.
+fn default_state(verdict: &Verdict) -> State {
+    let targetless = verdict.programs.iter().filter(|p| p.attach.is_none());
+    targetless.map(ProgramVerdict::state).max().unwrap_or(State::Yes)
+}
+
+fn state(group: &[&ProgramVerdict]) -> State {
+    group.iter().map(|p| p.state()).fold(State::Yes, State::and)
+}
+
+/// Programs on one hook, grouped by how they attach.
+fn groups<'a>(verdict: &'a Verdict, function: &str) -> Vec<Vec<&'a ProgramVerdict>> {
+    let mut groups: BTreeMap<bool, Vec<&ProgramVerdict>> = BTreeMap::new();
+    for program in &verdict.programs {
+        let section = program.section.trim_start_matches('?');
+        let Some((prefix, target)) = section.split_once('/') else {
+            continue;
+        };
+        let target = target.rsplit(':').next().unwrap_or(target);
+        if target == function {
+            groups
+                .entry(prefix.starts_with('k'))
+                .or_default()
+                .push(program);
+        }
+    }
+    groups.into_values().collect()
+}
+
+fn reason(group: &[&ProgramVerdict]) -> String {
+    let findings = group.iter().flat_map(|p| &p.findings);
+    let worst = findings.min_by_key(|f| f.severity);
+    worst.map_or_else(
+        || "not determined".to_owned(),
+        |f| format!("{} {} ({})", f.code, f.subject, f.evidence),
+    )
+}
