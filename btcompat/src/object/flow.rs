@@ -30,8 +30,9 @@ pub(crate) type Place = (usize, usize);
 pub enum Oracle<'a> {
     /// As compiled; what relocations ask about existence is left open.
     Compiled,
-    /// With these instructions in the place of compiled ones.
-    Patched(&'a BTreeMap<Place, Insn>),
+    /// With these instructions in the place of compiled ones, and these values
+    /// for external symbols such as `LINUX_KERNEL_VERSION`.
+    Patched(&'a BTreeMap<Place, Insn>, &'a BTreeMap<String, u64>),
 }
 
 /// A read of the program's context.
@@ -145,7 +146,7 @@ impl<'a> Engine<'a> {
     }
 
     fn insn(&self, place: Place) -> Option<Insn> {
-        if let Oracle::Patched(patched) = self.oracle {
+        if let Oracle::Patched(patched, _) = self.oracle {
             if let Some(insn) = patched.get(&place) {
                 return Some(*insn);
             }

@@ -1,7 +1,7 @@
 //! What an object asks of a kernel, as a document: the same bytes wherever it is made.
 
 use super::elf::{CallTarget, ExternKind, Function, Object, Program, RefTarget};
-use super::flow::{Flow, Oracle, analyze};
+use super::flow::{Flow, Oracle, Reach, analyze};
 use super::helpers::helper_name;
 use super::maps::MapDef;
 use super::section_name::{AttachKind, SectionSpec};
@@ -181,7 +181,9 @@ fn program_requirements(object: &Object, program: &Program) -> ProgramRequiremen
         set_by_user_space: set_by_user_space(object, program, &maps),
         attach: program.spec.clone(),
         instructions: functions.iter().map(|f| f.insns.len()).sum(),
-        arguments: context.arguments.into_iter().collect(),
+        arguments: (&context.arguments | &context.conditional)
+            .into_iter()
+            .collect(),
         reads_return_value: context.return_value,
         context: context.other.into_iter().collect(),
         relocations: relocations(object, &functions),
@@ -228,6 +230,8 @@ fn set_by_user_space(object: &Object, program: &Program, maps: &BTreeSet<String>
 pub(crate) struct ContextUse {
     /// Arguments of the hooked function.
     pub(crate) arguments: BTreeSet<u32>,
+    /// Arguments that are read for some settings of user space only.
+    pub(crate) conditional: BTreeSet<u32>,
     /// The returned value.
     pub(crate) return_value: bool,
     /// Anything else, as (offset, width) in bytes.
@@ -242,6 +246,9 @@ impl ContextUse {
         };
         for read in &flow.context_reads {
             match context_slot(object, spec.kind(), read.offset, read.place) {
+                Some(Register::Argument(n)) if flow.reach(read.place) == Reach::Conditional => {
+                    found.conditional.insert(n);
+                }
                 Some(Register::Argument(n)) => {
                     found.arguments.insert(n);
                 }
@@ -251,6 +258,7 @@ impl ContextUse {
                 }
             }
         }
+        found.conditional = &found.conditional - &found.arguments;
         found
     }
 }

@@ -193,26 +193,26 @@ impl Image {
         self.segments.is_empty()
     }
 
-    /// The first version banner: `Linux version 6.1.0-56-amd64 (...`.
+    /// The version banner: `Linux version 6.1.0-56-amd64 (...) ... Debian 6.1.192-2 (...)`.
     #[must_use]
-    pub fn release(&self) -> Option<String> {
+    pub fn banner(&self) -> Option<String> {
         const MARK: &[u8] = b"Linux version ";
         let data = self.rodata();
-        let find = |from: usize| {
-            let at = memchr_window(&data[from..], MARK)? + from + MARK.len();
-            Some((at, data.get(at..at + 128)?))
-        };
         let mut from = 0;
-        while let Some((at, text)) = find(from) {
-            let end = text.iter().position(|&b| b == b' ' || b == 0)?;
-            let word = std::str::from_utf8(&text[..end]).unwrap_or("");
+        loop {
+            let at = from + memchr_window(data.get(from..)?, MARK)?;
+            let text = data.get(at..)?;
+            let end = text
+                .iter()
+                .take(1024)
+                .position(|&b| matches!(b, 0 | b'\n'))?;
+            let line = std::str::from_utf8(&text[..end]).unwrap_or("");
             // One of the strings in the image is a format: "%s".
-            if word.starts_with(|c: char| c.is_ascii_digit()) {
-                return Some(word.to_owned());
+            if line[MARK.len().min(line.len())..].starts_with(|c: char| c.is_ascii_digit()) {
+                return Some(line.to_owned());
             }
-            from = at;
+            from = at + MARK.len();
         }
-        None
     }
 }
 

@@ -27,6 +27,8 @@ use std::sync::Arc;
 pub struct Surface {
     /// What `uname -r` says.
     pub release: String,
+    /// What `/proc/version` says.
+    pub banner: String,
     /// Machine.
     pub arch: Arch,
     /// The kernel's types.
@@ -118,6 +120,29 @@ impl Surface {
             modules,
             may_read_modules,
         })
+    }
+
+    /// Modules that exist for this kernel and were not read. `None` when it is
+    /// not known which modules there are.
+    #[must_use]
+    pub fn unread_modules(&self) -> Option<usize> {
+        let has_modules = self.kconfig.as_ref().is_none_or(|c| c.is_yes("MODULES"));
+        if has_modules && self.module_names.is_empty() {
+            return None;
+        }
+        let unread = self.module_names.iter();
+        Some(unread.filter(|n| !self.modules.contains_key(*n)).count())
+    }
+
+    /// Upstream version as (major, minor, patch): Debian keeps it in the banner
+    /// and not in the release. Source: libbpf `get_kernel_version()`.
+    #[must_use]
+    pub fn version(&self) -> Option<(u32, u32, u32)> {
+        let debian = self.banner.split_once(" Debian ").map(|(_, v)| v);
+        let text = debian.unwrap_or(&self.release);
+        let mut parts = text.split(|c: char| !c.is_ascii_digit());
+        let mut number = || parts.next()?.parse().ok();
+        Some((number()?, number()?, number().unwrap_or(0)))
     }
 
     /// Value of an enumerator of one of the kernel's own enums.

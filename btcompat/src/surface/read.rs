@@ -212,8 +212,11 @@ fn surface_of_image(image: &Image) -> Result<Surface, BtfError> {
         .as_ref()
         .zip(btf.as_ref())
         .and_then(|(raw, btf)| trace_events(image, raw, btf));
+    let banner = image.banner().unwrap_or_default();
+    let release = banner.split(' ').nth(2).unwrap_or_default();
     Ok(Surface {
-        release: image.release().unwrap_or_default(),
+        release: release.to_owned(),
+        banner,
         arch: image.arch,
         btf,
         ftrace_known: symbols.as_ref().is_some_and(|s| s.ftrace_known),

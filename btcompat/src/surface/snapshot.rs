@@ -38,6 +38,7 @@ pub enum SnapshotError {
 #[derive(Serialize, Deserialize)]
 struct Header {
     release: String,
+    banner: String,
     arch: Arch,
     ftrace_known: bool,
     blacklist_known: bool,
@@ -100,6 +101,7 @@ pub fn write_snapshot(surface: &Surface, level: i32) -> Result<Vec<u8>, Snapshot
     }
     let header = Header {
         release: surface.release.clone(),
+        banner: surface.banner.clone(),
         arch: surface.arch,
         ftrace_known: surface.ftrace_known,
         blacklist_known: surface.blacklist_known,
@@ -205,6 +207,7 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
     let events = text("events").transpose()?;
     Ok(Surface {
         release: header.release.clone(),
+        banner: header.banner.clone(),
         arch: header.arch,
         symbols: symbols("symbols")?,
         ftrace_known: header.ftrace_known,

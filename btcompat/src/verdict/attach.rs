@@ -27,7 +27,12 @@ pub(super) fn judge_attach(case: &Case, verdict: &mut ProgramVerdict) {
         }
         AttachKind::Ksyscall => {
             let prefix = case.view.surface.arch.syscall_prefix();
-            judge_kprobe(case, AttachKind::Kprobe, &format!("{prefix}{target}"), verdict);
+            judge_kprobe(
+                case,
+                AttachKind::Kprobe,
+                &format!("{prefix}{target}"),
+                verdict,
+            );
         }
         AttachKind::TpBtf | AttachKind::RawTp => {
             judge_raw_tracepoint(case, spec.kind(), target, verdict);
@@ -126,9 +131,8 @@ fn judge_trampoline(case: &Case, target: &str, verdict: &mut ProgramVerdict) {
 
 /// Why there is no prototype: the whole way from "module not loaded" to "inlined".
 fn no_prototype(case: &Case, function: &str) -> Finding {
-    let breaks = |code, evidence: String| {
-        finding(code, Stage::Load, Severity::Breaks, function, evidence)
-    };
+    let breaks =
+        |code, evidence: String| finding(code, Stage::Load, Severity::Breaks, function, evidence);
     if let Some(module) = case.view.waiting(function) {
         let evidence = format!("in module {}, which is not loaded", module.name);
         return breaks(Code::ModNotLoaded, evidence).advise(format!("modprobe {}", module.name));
@@ -167,14 +171,30 @@ fn absent(case: &Case, function: &str, stage: Stage) -> Finding {
     let only_cold = derived.iter().all(|n| n.ends_with(".cold"));
     if !derived.is_empty() && !only_cold {
         let evidence = format!("only {}", derived.join(", "));
-        return finding(Code::FnOptimized, stage, Severity::Breaks, function, evidence)
-            .advise("attach to a caller or a callee; or a kprobe by the full name");
+        return finding(
+            Code::FnOptimized,
+            stage,
+            Severity::Breaks,
+            function,
+            evidence,
+        )
+        .advise("attach to a caller or a callee; or a kprobe by the full name");
     }
     let in_btf = case.view.find_type(function, Kind::Func).is_some();
     if in_btf {
         let evidence = "in BTF, but no symbol";
         return finding(Code::FnInlined, stage, Severity::Breaks, function, evidence)
             .advise("attach to a caller or a callee");
+    }
+    if let Some(spot) = case.view.blind_spot(function) {
+        return finding(
+            Code::ModUnread,
+            stage,
+            Severity::Undetermined,
+            function,
+            spot,
+        )
+        .advise("--read-modules all");
     }
     let similar = case.view.similar(function);
     let advice = if similar.is_empty() {
@@ -194,10 +214,8 @@ fn absent(case: &Case, function: &str, stage: Stage) -> Finding {
 
 /// Number of different functions; names for one address count once.
 fn distinct(found: &[Found]) -> usize {
-    let mut places: Vec<(Option<&str>, u64)> = found
-        .iter()
-        .map(|f| (f.module, f.symbol.address))
-        .collect();
+    let mut places: Vec<(Option<&str>, u64)> =
+        found.iter().map(|f| (f.module, f.symbol.address)).collect();
     // A snapshot has no addresses: each entry stands for one.
     if places.iter().all(|(_, address)| *address == 0) {
         return places.len();
@@ -233,7 +251,7 @@ fn judge_call_site(case: &Case, found: &Found, function: &str, verdict: &mut Pro
 /// Kernel: v6.6 473e3150e30a "bpf, x86: allow function arguments up to 12 for TRACING".
 /// Neither BTF nor symbols show it.
 fn judge_many_arguments(case: &Case, count: u32, function: &str, verdict: &mut ProgramVerdict) {
-    let Some((major, minor)) = version(&case.view.surface.release) else {
+    let Some((major, minor, _)) = case.view.surface.version() else {
         return;
     };
     if (major, minor) < (6, 6) {
@@ -247,11 +265,6 @@ fn judge_many_arguments(case: &Case, count: u32, function: &str, verdict: &mut P
         );
         verdict.add(stuck.advise("use a kprobe"));
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// kprobe, kretprobe, kprobe.multi: a symbol that is not refused.
@@ -333,7 +346,9 @@ fn judge_arguments(
     let used = ContextUse::of(case.object, case.program, &case.flow);
     let kind = case.kind();
     let count = proto.vlen();
-    let returns = btf.ty(proto.target()).is_some_and(|t| t.kind() != Kind::Void);
+    let returns = btf
+        .ty(proto.target())
+        .is_some_and(|t| t.kind() != Kind::Void);
     let trampoline = matches!(
         kind,
         Some(AttachKind::Fentry | AttachKind::Fexit | AttachKind::FmodRet)
@@ -354,6 +369,16 @@ fn judge_arguments(
         let subject = format!("{function}, argument {n}");
         let lost = finding(Code::FnArguments, stage, severity, &subject, &*evidence);
         verdict.add(lost.advise("ship a variant for this prototype"));
+    } else if let Some(n) = used.conditional.iter().find(|&&n| n >= limit) {
+        let subject = format!("{function}, argument {n}, for some settings");
+        let severity = Severity::Undetermined;
+        verdict.add(finding(
+            Code::FnArguments,
+            stage,
+            severity,
+            &subject,
+            &*evidence,
+        ));
     }
     if used.return_value && !returns && kind == Some(AttachKind::Kretprobe) {
         let subject = format!("{function}, returned value");
@@ -368,12 +393,7 @@ fn judge_arguments(
 }
 
 /// raw_tp and tp_btf.
-fn judge_raw_tracepoint(
-    case: &Case,
-    kind: AttachKind,
-    target: &str,
-    verdict: &mut ProgramVerdict,
-) {
+fn judge_raw_tracepoint(case: &Case, kind: AttachKind, target: &str, verdict: &mut ProgramVerdict) {
     let typedef = format!("btf_trace_{target}");
     let found = prototype_of_tracepoint(case, &typedef);
     let symbol = format!("__traceiter_{target}");
@@ -392,22 +412,38 @@ fn judge_raw_tracepoint(
         let finding = match waiting {
             Some(module) => {
                 let evidence = format!("in module {}, which is not loaded", module.name);
-                finding(Code::ModNotLoaded, stage, Severity::Breaks, target, evidence)
-                    .advise(format!("modprobe {}", module.name))
+                finding(
+                    Code::ModNotLoaded,
+                    stage,
+                    Severity::Breaks,
+                    target,
+                    evidence,
+                )
+                .advise(format!("modprobe {}", module.name))
             }
-            None => finding(
-                Code::TpAbsent,
-                stage,
-                Severity::Breaks,
-                target,
-                format!("no {typedef}"),
-            ),
+            None => match case.view.blind_spot(target) {
+                Some(spot) => finding(Code::ModUnread, stage, Severity::Undetermined, target, spot)
+                    .advise("--read-modules all"),
+                None => finding(
+                    Code::TpAbsent,
+                    stage,
+                    Severity::Breaks,
+                    target,
+                    format!("no {typedef}"),
+                ),
+            },
         };
         return verdict.add(finding);
     }
     let Some((btf, proto)) = found else {
         if kind == AttachKind::TpBtf {
-            let stuck = finding(Code::FnNoBtf, Stage::Load, Severity::Breaks, target, typedef);
+            let stuck = finding(
+                Code::FnNoBtf,
+                Stage::Load,
+                Severity::Breaks,
+                target,
+                typedef,
+            );
             verdict.add(stuck.advise("use raw_tp"));
         }
         return;
@@ -415,7 +451,9 @@ fn judge_raw_tracepoint(
     // The first parameter is the tracepoint's own data.
     let count = proto.vlen().saturating_sub(1);
     let used = ContextUse::of(case.object, case.program, &case.flow);
-    if let Some(n) = used.arguments.iter().find(|&&n| n >= count) {
+    let certain = used.arguments.iter().find(|&&n| n >= count);
+    let conditional = used.conditional.iter().find(|&&n| n >= count);
+    if let Some(n) = certain.or(conditional) {
         let evidence = btf.prototype(target, proto.id).unwrap_or_default();
         let (stage, severity) = if kind == AttachKind::TpBtf {
             (Stage::Load, Severity::Breaks)
@@ -423,7 +461,13 @@ fn judge_raw_tracepoint(
             (Stage::Run, Severity::Lies)
         };
         let subject = format!("{target}, argument {n}");
-        verdict.add(finding(Code::FnArguments, stage, severity, &subject, evidence));
+        verdict.add(finding(
+            Code::FnArguments,
+            stage,
+            severity,
+            &subject,
+            evidence,
+        ));
     }
 }
 
@@ -467,6 +511,19 @@ fn judge_tracepoint(case: &Case, target: &str, verdict: &mut ProgramVerdict) {
     };
     if events.contains(target) {
         return;
+    }
+    let known_category = events
+        .iter()
+        .any(|e| e.split_once('/').is_some_and(|(c, _)| c == category));
+    if let Some(spot) = case.view.blind_spot(target).filter(|_| !known_category) {
+        let unread = finding(
+            Code::ModUnread,
+            Stage::Attach,
+            Severity::Undetermined,
+            target,
+            spot,
+        );
+        return verdict.add(unread.advise("--read-modules all"));
     }
     let elsewhere: Vec<&str> = events
         .iter()

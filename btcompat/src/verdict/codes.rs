@@ -71,6 +71,8 @@ codes! {
         "The function, tracepoint or type lives in a module that is not loaded in this scenario. Load the module first (modprobe), or load the probes when it appears.";
     ModMissing = "MOD-MISSING", "module is not part of this kernel",
         "The module that should hold the function does not exist for this kernel.";
+    ModUnread = "MOD-UNREAD", "may be in a module that was not read",
+        "The function, tracepoint or type is not in the kernel or in a module that was read, but the kernel has other modules, or it is not known which it has. Give the modules too: --read-modules all, or --read-modules with the name of the module.";
     TpAbsent = "TP-ABSENT", "tracepoint does not exist",
         "No tracepoint of this name is in the kernel or in a loaded module. It was added later, removed, or moved to another category.";
     TpUnknown = "TP-UNKNOWN", "tracepoints could not be read",

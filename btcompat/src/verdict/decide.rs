@@ -10,6 +10,7 @@ use super::{Code, Finding, Place, ProgramVerdict, Severity, Stage, State, Verdic
 use crate::object::{AttachKind, Object, Oracle, Program, SectionSpec, analyze};
 use crate::relocate::LibbpfVersion;
 use crate::surface::{Loaded, ModuleBtf, Surface};
+use std::collections::BTreeMap;
 
 /// What is assumed about the moment of loading.
 #[derive(Clone, Debug)]
@@ -72,6 +73,7 @@ pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenari
     let view = View::new(surface, &scenario.loaded, scenario.caps.sys_admin);
     let targets = surface.targets(&scenario.loaded, scenario.caps.sys_admin);
     let relocated = relocate(object, targets.as_ref(), scenario.libbpf);
+    let externals = externals(surface);
     let mut findings = judge_kernel(object, &view);
     judge_externs(object, &view, &mut findings);
     judge_maps(object, &view, &mut findings);
@@ -79,7 +81,11 @@ pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenari
         .programs
         .iter()
         .map(|program| {
-            let flow = analyze(object, program, Oracle::Patched(&relocated.patched));
+            let flow = analyze(
+                object,
+                program,
+                Oracle::Patched(&relocated.patched, &externals),
+            );
             judge_program(&Case {
                 object,
                 program,
@@ -97,6 +103,23 @@ pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenari
         findings,
         programs,
     }
+}
+
+/// Values that libbpf makes up for virtual configuration symbols.
+/// Source: libbpf `bpf_object__resolve_externs()`.
+fn externals(surface: &Surface) -> BTreeMap<String, u64> {
+    let version = surface
+        .version()
+        .map(|(major, minor, patch)| u64::from(major << 16 | minor << 8 | patch.min(255)));
+    // Both machines have wrapped system calls since 4.17 and 4.19.
+    let wrapper = Some(1);
+    [
+        ("LINUX_KERNEL_VERSION", version),
+        ("LINUX_HAS_SYSCALL_WRAPPER", wrapper),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
 }
 
 fn judge_program(case: &Case) -> ProgramVerdict {

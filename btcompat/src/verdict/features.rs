@@ -26,7 +26,10 @@ pub(super) fn judge_features(case: &Case, verdict: &mut ProgramVerdict) {
     };
     if let Some(spec) = case.spec() {
         let lists = [
-            ("bpf_prog_type", Some(format!("BPF_PROG_TYPE_{}", spec.program_type))),
+            (
+                "bpf_prog_type",
+                Some(format!("BPF_PROG_TYPE_{}", spec.program_type)),
+            ),
             ("bpf_attach_type", spec.attach_type.clone()),
         ];
         for (list, wanted) in lists {
@@ -88,7 +91,10 @@ fn judge_kfuncs(case: &Case, verdict: &mut ProgramVerdict) {
             };
             let external = case.object.externs.iter().find(|e| e.name == *name);
             let weak = external.is_some_and(|e| e.weak);
-            let code = match (external, kfunc_fits(case, name, external.map(|e| e.type_id))) {
+            let code = match (
+                external,
+                kfunc_fits(case, name, external.map(|e| e.type_id)),
+            ) {
                 (_, Some(true)) => continue,
                 (_, Some(false)) => Code::KfuncSignature,
                 (_, None) => Code::KfuncAbsent,
@@ -115,11 +121,9 @@ fn kfunc_fits(case: &Case, name: &str, local_id: Option<u32>) -> Option<bool> {
             .own_by_essential_name(name)
             .find(|t| t.kind() == Kind::Func);
         if let Some(func) = found {
-            let fits = local_id
-                .and_then(|id| local.ty(id))
-                .is_none_or(|declared| {
-                    types_are_compat(local, declared.target(), btf, func.target()).unwrap_or(false)
-                });
+            let fits = local_id.and_then(|id| local.ty(id)).is_none_or(|declared| {
+                types_are_compat(local, declared.target(), btf, func.target()).unwrap_or(false)
+            });
             return Some(fits);
         }
     }
@@ -156,7 +160,12 @@ pub(super) fn judge_externs(object: &Object, view: &View, findings: &mut Vec<Fin
             },
         };
         if let Some(code) = code {
-            findings.push(finding(code, Stage::Open, Severity::Breaks, name.to_owned()));
+            findings.push(finding(
+                code,
+                Stage::Open,
+                Severity::Breaks,
+                name.to_owned(),
+            ));
         }
     }
 }

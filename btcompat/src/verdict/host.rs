@@ -160,7 +160,11 @@ pub(super) fn judge_host(
     let switches = [
         (trampoline, host.ftrace_enabled, "kernel.ftrace_enabled"),
         (trampoline, host.jit_enabled, "net.core.bpf_jit_enable"),
-        (probe, host.kprobes_enabled, "/sys/kernel/debug/kprobes/enabled"),
+        (
+            probe,
+            host.kprobes_enabled,
+            "/sys/kernel/debug/kprobes/enabled",
+        ),
     ];
     for (needed, value, name) in switches {
         if needed && value == Some(false) {

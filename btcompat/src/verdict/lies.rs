@@ -3,7 +3,7 @@
 use super::decide::Case;
 use super::relocations::Outcome;
 use super::{Code, Finding, ProgramVerdict, Severity, Stage};
-use crate::btf::{Btf, Kind, Type, names_match};
+use crate::btf::{Btf, Kind, Type, essential_name, names_match};
 use crate::object::{AttachKind, Reach, Register, context_slot};
 use crate::relocate::{CoreReloKind, Resolved, Spec, parse_spec};
 
@@ -25,7 +25,10 @@ pub(super) fn judge_lies(case: &Case, verdict: &mut ProgramVerdict) {
         });
     }
     if case.kind().is_some_and(|k| {
-        matches!(k, AttachKind::Fentry | AttachKind::Fexit | AttachKind::Kprobe)
+        matches!(
+            k,
+            AttachKind::Fentry | AttachKind::Fexit | AttachKind::Kprobe
+        )
     }) {
         let target = case.spec().and_then(|s| s.target.clone());
         verdict.add(Finding {
@@ -93,9 +96,10 @@ fn judge_probe_reads(case: &Case, verdict: &mut ProgramVerdict) {
         let Some(ends) = ends(case, key) else {
             continue;
         };
-        let (Ok(before), Ok(after)) =
-            (ends.local.size_of(ends.before), ends.target.size_of(ends.after))
-        else {
+        let (Ok(before), Ok(after)) = (
+            ends.local.size_of(ends.before),
+            ends.target.size_of(ends.after),
+        ) else {
             continue;
         };
         // Another size than the field's own was chosen on purpose.
@@ -114,15 +118,15 @@ fn judge_probe_reads(case: &Case, verdict: &mut ProgramVerdict) {
             subject: ends.path,
             place: Some(case.place(read.place)),
             evidence: format!("{after} bytes here, {before} in the object: {effect}"),
-            advice: "read it with bpf_core_read() of bpf_core_field_size(), or add a flavor".to_owned(),
+            advice: "read it with bpf_core_read() of bpf_core_field_size(), or add a flavor"
+                .to_owned(),
         });
     }
 }
 
 fn is_scalar(btf: &Btf, id: u32) -> bool {
-    btf.strip(id).is_some_and(|t| {
-        matches!(t.kind(), Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Ptr)
-    })
+    btf.strip(id)
+        .is_some_and(|t| matches!(t.kind(), Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Ptr))
 }
 
 /// Fields whose sign or pointee differs.
@@ -167,7 +171,10 @@ fn judge_fields(case: &Case, verdict: &mut ProgramVerdict) {
 
 fn differs(ends: &Ends, before: Type, after: Type) -> Option<(Code, String)> {
     let here = || {
-        let (a, b) = (ends.target.spelling(ends.after), ends.local.spelling(ends.before));
+        let (a, b) = (
+            ends.target.spelling(ends.after),
+            ends.local.spelling(ends.before),
+        );
         format!("{a} here, {b} in the object")
     };
     match (before.kind(), after.kind()) {
@@ -213,7 +220,10 @@ fn judge_argument_types(case: &Case, verdict: &mut ProgramVerdict) {
     };
     for &(offset, f, r) in &case.flow.typed_uses {
         let relocation = &case.object.functions[f].relocations[r];
-        let root = relocation.relo.as_ref().and_then(|x| local.strip(x.type_id));
+        let root = relocation
+            .relo
+            .as_ref()
+            .and_then(|x| local.strip(x.type_id));
         let slot = context_slot(case.object, spec.kind(), offset, (f, relocation.insn));
         let (Some(root), Some(Register::Argument(n))) = (root, slot) else {
             continue;
@@ -226,7 +236,13 @@ fn judge_argument_types(case: &Case, verdict: &mut ProgramVerdict) {
             .filter(|t| t.kind() == Kind::Ptr)
             .and_then(|t| btf.strip(t.target()));
         let fits = match pointee {
-            Some(t) => t.kind() == Kind::Void || !pointees_differ(root, t),
+            Some(t) => {
+                let extends = |a: &str, b: &str| case.view.starts_with(a, b);
+                t.kind() == Kind::Void
+                    || !pointees_differ(root, t)
+                    || extends(essential_name(root.name()), t.name())
+                    || extends(t.name(), essential_name(root.name()))
+            }
             None => false,
         };
         if fits {

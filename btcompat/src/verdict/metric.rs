@@ -80,7 +80,18 @@ fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
         (false, _, true) => State::Unknown,
         (false, true, false) => State::No,
         // A metric of the loader itself needs no hook.
-        (false, false, false) => default_state(verdict),
+        (false, false, false) => {
+            let targetless: Vec<&ProgramVerdict> = verdict
+                .programs
+                .iter()
+                .filter(|p| p.attach.is_none())
+                .collect();
+            let state = default_state(verdict);
+            if state != State::Yes {
+                answer.missing.push(reason(&targetless));
+            }
+            state
+        }
     };
     answer
 }
@@ -88,7 +99,10 @@ fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
 /// A metric without hooks of its own works if any program without a target does.
 fn default_state(verdict: &Verdict) -> State {
     let targetless = verdict.programs.iter().filter(|p| p.attach.is_none());
-    targetless.map(ProgramVerdict::state).max().unwrap_or(State::Yes)
+    targetless
+        .map(ProgramVerdict::state)
+        .max()
+        .unwrap_or(State::Yes)
 }
 
 fn state(group: &[&ProgramVerdict]) -> State {

@@ -77,6 +77,25 @@ impl<'a> View<'a> {
         names
     }
 
+    /// Why a name that was not found may still be there: modules that were not read.
+    /// `None` when everything was searched that could have it.
+    pub(super) fn blind_spot(&self, name: &str) -> Option<String> {
+        let home = home(name);
+        if home.is_some_and(|m| {
+            self.surface.modules.contains_key(m) || self.surface.builtin.contains(m)
+        }) {
+            return None;
+        }
+        match (self.surface.unread_modules(), home) {
+            (None, Some(home)) => Some(format!("module {home} was not given")),
+            (None, None) => Some("modules were not given".to_owned()),
+            (Some(0), _) => None,
+            (Some(_), Some(home)) if !self.surface.module_names.contains(home) => None,
+            (Some(_), Some(home)) => Some(format!("module {home} was not read")),
+            (Some(unread), None) => Some(format!("{unread} modules were not read")),
+        }
+    }
+
     /// How many different symbols of this name there are.
     pub(super) fn symbol_count(&self, name: &str) -> usize {
         let own = self.surface.symbols.iter();
@@ -105,11 +124,7 @@ impl<'a> View<'a> {
     }
 
     /// The first type of this name and kind, where libbpf would find it.
-    pub(super) fn find_type(
-        &self,
-        name: &str,
-        kind: Kind,
-    ) -> Option<(Option<&'a str>, Type<'a>)> {
+    pub(super) fn find_type(&self, name: &str, kind: Kind) -> Option<(Option<&'a str>, Type<'a>)> {
         self.btfs().into_iter().find_map(|(module, btf)| {
             let ty = btf.first_named(name, kind)?;
             Some((module, ty))
@@ -129,6 +144,28 @@ impl<'a> View<'a> {
                 })
             })
             .map(|m| m.name.as_str())
+    }
+
+    /// Whether a structure begins with another one, as `tcp_sock` does with `sock`.
+    pub(super) fn starts_with(&self, outer: &str, inner: &str) -> bool {
+        let Some((btf, ty)) = self.btfs().into_iter().find_map(|(_, btf)| {
+            let ty = btf.first_named(outer, Kind::Struct)?;
+            Some((btf, ty))
+        }) else {
+            return false;
+        };
+        let mut at = ty;
+        for _ in 0..16 {
+            let Some(first) = at.member(0).filter(|m| m.bit_offset == 0) else {
+                return false;
+            };
+            match btf.strip(first.type_id) {
+                Some(next) if next.name() == inner => return true,
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        false
     }
 
     /// Whether the module is there and loaded.
@@ -156,4 +193,14 @@ impl<'a> View<'a> {
             .cloned()
             .collect()
     }
+}
+
+/// The module that a function lives in, where the catalogue of metrics says so.
+fn home(function: &str) -> Option<&'static str> {
+    metrics::CATALOGUE
+        .iter()
+        .flat_map(|m| m.functions)
+        .filter_map(|f| f.split_once(':'))
+        .find(|(_, name)| *name == function)
+        .map(|(module, _)| module)
 }

@@ -196,7 +196,10 @@ fn judge_done(
     path: &str,
 ) -> Option<Finding> {
     let existence_like = relo.kind.is_existence()
-        || matches!(relo.kind, CoreReloKind::TypeSize | CoreReloKind::TargetTypeId);
+        || matches!(
+            relo.kind,
+            CoreReloKind::TypeSize | CoreReloKind::TargetTypeId
+        );
     if !poisoned {
         let missing = resolved.target.is_none() && relo.kind != CoreReloKind::LocalTypeId;
         return (missing && existence_like)
@@ -204,7 +207,14 @@ fn judge_done(
             .flatten();
     }
     let reach = case.flow.reach(at);
+    // A type that is nowhere may be in a module that was not read.
+    let nowhere = resolved.target.is_none() && resolved.mismatches.is_empty();
+    let spot = case
+        .view
+        .blind_spot("")
+        .filter(|_| nowhere && type_may_be_hidden(case));
     let (code, severity) = match (reach, resolved.resolution.poison) {
+        (Reach::Possible, true) if spot.is_some() => (Code::ModUnread, Severity::Undetermined),
         (Reach::Never, _) => (Code::RelocGuarded, Severity::Note),
         (Reach::Conditional, _) => (Code::RelocSetting, Severity::Undetermined),
         (Reach::Possible, true) => (Code::RelocMissing, Severity::Breaks),
@@ -220,6 +230,10 @@ fn judge_done(
             format!("the type is in module {module}, whose BTF may not be read"),
             "add CAP_SYS_ADMIN".to_owned(),
         ),
+        None if severity == Severity::Undetermined && spot.is_some() => {
+            let evidence = format!("no such type in the kernel; {}", spot.unwrap_or_default());
+            (evidence, "--read-modules all".to_owned())
+        }
         None => (
             why(case, resolved),
             if severity == Severity::Note {
@@ -239,6 +253,14 @@ fn judge_done(
         evidence,
         advice,
     })
+}
+
+/// Whether types could be in modules that were not read: not if modules that
+/// were read have none, because then no module of this kernel has.
+fn type_may_be_hidden(case: &Case) -> bool {
+    let modules = &case.view.surface.modules;
+    let without = modules.values().all(|m| m.btf.get().is_none());
+    modules.is_empty() || !without
 }
 
 fn root_name<'a>(case: &'a Case, relo: &CoreRelo) -> Option<(&'a str, crate::btf::Kind)> {
@@ -284,7 +306,13 @@ fn why(case: &Case, resolved: &Resolved) -> String {
         return format!("{} bytes here, {} in the object", res.new_sz, res.orig_sz);
     }
     let Some((candidate, mismatch)) = resolved.mismatches.first() else {
-        return format!("no such type in {}", case.view.surface.release);
+        let modules = &case.view.surface.modules;
+        let without = !modules.is_empty() && modules.values().all(|m| m.btf.get().is_none());
+        return if without {
+            "no such type; the modules of this kernel have no BTF".to_owned()
+        } else {
+            "no such type".to_owned()
+        };
     };
     let owner = |id: u32| candidate.btf.spelling(id);
     match mismatch {

@@ -24,6 +24,8 @@ pub(super) enum Value {
     Constant(u64),
     /// Pointer to variables that user space or the configuration sets.
     Settings,
+    /// Pointer to an external value that is known.
+    Known(u64),
     /// A value read from there.
     Setting,
     /// Frame pointer plus so many bytes.

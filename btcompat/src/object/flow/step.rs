@@ -77,6 +77,9 @@ impl Engine<'_> {
         }
         let value = match self.reference(place) {
             Some(RefTarget::Data(_)) => Value::Settings,
+            Some(RefTarget::Extern(name)) if self.external(name).is_some() => {
+                self.external(name).map_or(Value::Unknown, Value::Known)
+            }
             Some(RefTarget::Extern(name)) => {
                 let kconfig =
                     self.object.externs.iter().any(|e| {
@@ -130,9 +133,18 @@ impl Engine<'_> {
                 spilled.filter(|_| width == 8).unwrap_or(Value::Unknown)
             }
             Value::Settings => Value::Setting,
+            Value::Known(number) => Value::Constant(number),
             _ => Value::Unknown,
         };
         state.set(insn.dst, value);
+    }
+
+    /// The value of an external symbol, if it was given.
+    fn external(&self, name: &str) -> Option<u64> {
+        match self.oracle {
+            Oracle::Patched(_, externals) => externals.get(name).copied(),
+            Oracle::Compiled => None,
+        }
     }
 
     fn jump(&mut self, place: Place, insn: Insn, mut state: State) {
@@ -273,7 +285,11 @@ fn add(left: Value, right: Value, corrected: bool) -> Value {
         }
         (Value::Settings, Value::Constant(_)) => Value::Settings,
         (Value::Setting, Value::Setting | Value::Constant(_)) => Value::Setting,
-        (Value::Unknown | Value::Raw | Value::Loaded(_), Value::Constant(n)) if n != 0 && !corrected => Value::Raw,
+        (Value::Unknown | Value::Raw | Value::Loaded(_), Value::Constant(n))
+            if n != 0 && !corrected =>
+        {
+            Value::Raw
+        }
         _ => Value::Unknown,
     }
 }
@@ -296,9 +312,16 @@ fn fold(op: u8, left: Value, right: Value, wide: bool) -> Value {
         0x60 => a << shift,
         0x70 => a >> shift,
         0xa0 => a ^ b,
+        0xc0 if wide => (a.cast_signed() >> shift).cast_unsigned(),
+        0xc0 => u64::from(low(a).cast_signed().wrapping_shr(shift).cast_unsigned()),
         _ => return Value::Unknown,
     };
     truncate(Value::Constant(number), wide)
+}
+
+/// The low half of a number.
+fn low(number: u64) -> u32 {
+    u32::try_from(number & 0xffff_ffff).unwrap_or(0)
 }
 
 fn is_setting(left: Value, right: Value) -> bool {

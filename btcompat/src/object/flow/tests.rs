@@ -95,7 +95,11 @@ fn guard_resolved_to_zero_makes_code_unreachable() {
     let object = guarded();
     assert_eq!(flow(&object).reach((0, 2)), Reach::Possible);
     let zero = BTreeMap::from([((0, 0), insn(0xb7, 2, 0, 0, 0))]);
-    let patched = analyze(&object, &object.programs[0], Oracle::Patched(&zero));
+    let patched = analyze(
+        &object,
+        &object.programs[0],
+        Oracle::Patched(&zero, &BTreeMap::new()),
+    );
     assert_eq!(patched.reach((0, 2)), Reach::Never);
     assert_eq!(patched.reach((0, 3)), Reach::Possible);
 }

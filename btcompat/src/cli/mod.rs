@@ -1,0 +1,167 @@
+//! Arguments, and what each command does.
+
+mod args;
+mod diff;
+mod html;
+mod inputs;
+mod junit;
+mod live;
+mod markdown;
+mod matrix;
+mod report;
+mod text;
+
+pub(crate) use args::Args;
+
+use anyhow::{Context as _, Result, bail};
+use args::{Command, Format, Judging};
+use btcompat::object::requirements;
+use btcompat::surface::write_snapshot;
+use btcompat::verdict::{Code, State};
+use report::Report;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// What the exit status says. `--help` prints the same table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything works.
+    Works = 0,
+    /// The question could not be answered: a file is missing or damaged.
+    Error = 1,
+    /// Some of it works.
+    Degraded = 3,
+    /// Nothing of it works.
+    Broken = 4,
+    /// It cannot be told.
+    Unknown = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Works => 0,
+            Exit::Error => 1,
+            Exit::Degraded => 3,
+            Exit::Broken => 4,
+            Exit::Unknown => 5,
+        })
+    }
+}
+
+/// Runs a command; returns what goes to stdout.
+pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
+    match &args.command {
+        Command::Check(judging) => check(judging),
+        Command::Matrix(judging) => {
+            let report = judge(judging, true)?;
+            Ok((render(&report, judging, true)?, report.exit()))
+        }
+        Command::Requirements { object } => {
+            let (_, object) = inputs::object(object)?;
+            let mut text = serde_json::to_string_pretty(&requirements(&object))
+                .context("failed to write the requirements")?;
+            text.push('\n');
+            Ok((text, Exit::Works))
+        }
+        Command::Surface { kernel, inputs } => {
+            let kernel = inputs::kernel(kernel, inputs)?;
+            Ok((text::surface(&kernel.surface), Exit::Works))
+        }
+        Command::Snapshot {
+            kernel,
+            output,
+            inputs,
+        } => {
+            let kernel = inputs::kernel(kernel, inputs)?;
+            let data = write_snapshot(&kernel.surface, 19).context("failed to compress")?;
+            std::fs::write(output, &data)
+                .with_context(|| format!("failed to write {}", output.display()))?;
+            let text = format!("{}: {} bytes\n", output.display(), data.len());
+            Ok((text, Exit::Works))
+        }
+        Command::Diff {
+            old,
+            new,
+            object,
+            inputs,
+        } => {
+            let (old, new) = (inputs::kernel(old, inputs)?, inputs::kernel(new, inputs)?);
+            diff::diff(&old, &new, object)
+        }
+        Command::Explain { code } => explain(code.as_deref()),
+    }
+}
+
+fn check(judging: &Judging) -> Result<(String, Exit)> {
+    let report = judge(judging, false)?;
+    let exit = report.exit();
+    Ok((render(&report, judging, false)?, exit))
+}
+
+fn judge(judging: &Judging, many: bool) -> Result<Report> {
+    let objects = inputs::objects(&judging.object)?;
+    let kernels = if judging.kernel.is_empty() {
+        if many {
+            bail!("no kernel given: --kernel");
+        }
+        vec!["host".to_owned()]
+    } else {
+        judging.kernel.clone()
+    };
+    report::judge(&objects, &kernels, judging)
+}
+
+fn render(report: &Report, judging: &Judging, many: bool) -> Result<String> {
+    let format = if judging.json {
+        Format::Json
+    } else {
+        judging.format
+    };
+    Ok(match format {
+        Format::Text if many => matrix::text(report),
+        Format::Text => text::report(report, judging.verbose),
+        Format::Json => {
+            let mut text =
+                serde_json::to_string_pretty(report).context("failed to write the report")?;
+            text.push('\n');
+            text
+        }
+        Format::Markdown => markdown::report(report),
+        Format::Junit => junit::report(report),
+        Format::Html => html::report(report),
+    })
+}
+
+fn explain(code: Option<&str>) -> Result<(String, Exit)> {
+    let mut text = String::new();
+    let Some(name) = code else {
+        for code in Code::ALL {
+            let info = code.info();
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{:22} {}", info.name, info.title);
+        }
+        return Ok((text, Exit::Works));
+    };
+    let Some(code) = Code::find(name) else {
+        bail!("no code {name}; `btcompat explain` lists them");
+    };
+    let info = code.info();
+    let _ = writeln!(
+        text,
+        "{}: {}\n\n{}",
+        info.name,
+        info.title,
+        text::wrap(info.text)
+    );
+    Ok((text, Exit::Works))
+}
+
+/// One word for an answer.
+pub(crate) fn word(state: State) -> &'static str {
+    match state {
+        State::Yes => "works",
+        State::No => "broken",
+        State::Unknown => "unknown",
+    }
+}

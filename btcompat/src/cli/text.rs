@@ -1,0 +1,195 @@
+//! Text for people: one line for each metric or program, then the reasons.
+
+use super::report::{Entry, Report};
+use super::word;
+use btcompat::surface::{Flags, Surface};
+use btcompat::verdict::{Finding, Severity};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Width that explanations are wrapped to.
+const WIDTH: usize = 78;
+
+/// A report on one or a few kernels.
+pub(crate) fn report(report: &Report, verbose: bool) -> String {
+    let mut out = String::new();
+    let mut kernel = "";
+    for entry in &report.entries {
+        if entry.kernel != kernel {
+            kernel = &entry.kernel;
+            let verdict = &entry.verdict;
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "kernel {} ({}, {})",
+                kernel, verdict.kernel, verdict.arch
+            );
+            for warning in &entry.warnings {
+                let _ = writeln!(out, "  warning: {warning}");
+            }
+        }
+        one(entry, verbose, &mut out);
+    }
+    for failure in &report.failures {
+        let _ = writeln!(out, "kernel {}: {}", failure.kernel, failure.error);
+    }
+    out
+}
+
+fn one(entry: &Entry, verbose: bool, out: &mut String) {
+    let verdict = &entry.verdict;
+    for metric in &entry.metrics {
+        let word = if metric.degraded {
+            "degraded"
+        } else {
+            word(metric.state)
+        };
+        let _ = writeln!(out, "  {word:9} {}", metric.name);
+        for missing in &metric.missing {
+            let _ = writeln!(out, "            without {missing}");
+        }
+    }
+    if entry.metrics.is_empty() {
+        let _ = writeln!(out, "  {:9} {}", word(verdict.state()), verdict.object);
+    }
+    for finding in &verdict.findings {
+        if verbose || finding.severity != Severity::Note {
+            reason(finding, &verdict.object, out);
+        }
+    }
+    // With metrics, programs are detail: alternatives that are not used do not matter.
+    let detail = verbose || entry.metrics.is_empty();
+    for program in verdict.programs.iter().filter(|_| detail) {
+        let shown = verbose || program.state() != btcompat::verdict::State::Yes;
+        if !shown {
+            continue;
+        }
+        let _ = writeln!(
+            out,
+            "    {:9} {} [{}]{}",
+            word(program.state()),
+            program.name,
+            program.section,
+            if program.autoload {
+                ""
+            } else {
+                " (not loaded by default)"
+            }
+        );
+        for finding in grouped(&program.findings) {
+            if verbose || finding.0.severity != Severity::Note {
+                reason(finding.0, "", out);
+                if finding.1 > 1 {
+                    let _ = writeln!(out, "        and {} times more", finding.1 - 1);
+                }
+            }
+        }
+    }
+}
+
+/// Findings that differ only in their place count once.
+fn grouped(findings: &[Finding]) -> Vec<(&Finding, usize)> {
+    let mut seen: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let mut list: Vec<(&Finding, usize)> = Vec::new();
+    for finding in findings {
+        let key = (
+            finding.code.info().name,
+            &*finding.subject,
+            &*finding.evidence,
+        );
+        match seen.get(&key) {
+            Some(&at) => list[at].1 += 1,
+            None => {
+                seen.insert(key, list.len());
+                list.push((finding, 1));
+            }
+        }
+    }
+    list
+}
+
+fn reason(finding: &Finding, owner: &str, out: &mut String) {
+    let _ = write!(out, "      {} at {}: ", finding.code, finding.stage.name());
+    if !owner.is_empty() {
+        let _ = write!(out, "{owner}: ");
+    }
+    let _ = write!(out, "{}", finding.subject);
+    if !finding.evidence.is_empty() {
+        let _ = write!(out, " ({})", finding.evidence);
+    }
+    if let Some(place) = &finding.place {
+        let _ = match &place.line {
+            Some((file, line)) => write!(out, " at {file}:{line} in {}", place.function),
+            None => write!(out, " in {}", place.function),
+        };
+    }
+    out.push('\n');
+    if !finding.advice.is_empty() {
+        let _ = writeln!(out, "        → {}", finding.advice);
+    }
+}
+
+/// What a kernel offers, in a few lines.
+pub(crate) fn surface(surface: &Surface) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "release     {}", surface.release);
+    let _ = writeln!(out, "machine     {}", surface.arch.name());
+    let types = surface.btf.as_ref().map(|b| b.type_count() - 1);
+    let _ = writeln!(out, "types       {}", count(types.map(|n| n as usize)));
+    let symbols = surface.symbols.as_ref();
+    let with = |flag| symbols.map(|t| t.iter().filter(|s| s.flags.has(flag)).count());
+    let _ = writeln!(out, "symbols     {}", count(symbols.map(|t| t.len())));
+    let ftrace = with(Flags::FTRACE).filter(|_| surface.ftrace_known);
+    let _ = writeln!(out, "traceable   {}", count(ftrace));
+    let blacklist = with(Flags::BLACKLIST).filter(|_| surface.blacklist_known);
+    let _ = writeln!(out, "no kprobes  {}", count(blacklist));
+    let events = surface.trace_events.as_ref().map(|e| e.len());
+    let _ = writeln!(out, "events      {}", count(events));
+    let options = surface.kconfig.as_ref().map(|c| c.iter().count());
+    let _ = writeln!(out, "options     {}", count(options));
+    let _ = writeln!(
+        out,
+        "modules     {} of {} read",
+        surface.modules.len(),
+        surface.module_names.len()
+    );
+    for module in surface.modules.values() {
+        let btf = module.btf.get();
+        let types = btf.map(|b| (b.type_count() - b.first_id()) as usize);
+        let traceable = module.symbols.iter().filter(|s| s.flags.has(Flags::FTRACE));
+        let _ = writeln!(
+            out,
+            "  {:20} types {:>6}, symbols {:>6}, traceable {:>6}",
+            module.name,
+            count(types),
+            module.symbols.len(),
+            traceable.count()
+        );
+    }
+    for warning in &surface.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+fn count(number: Option<usize>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
+}
+
+/// Breaks a text into lines.
+pub(crate) fn wrap(text: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.len() > WIDTH {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out
+}
