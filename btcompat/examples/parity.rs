@@ -238,7 +238,12 @@ fn reduce(btf: &Btf, roots: &BTreeSet<String>) -> BtfWriter {
     renumber(&full, &keep, &(&forwards - &keep), btf)
 }
 
-fn renumber(full: &BtfWriter, keep: &BTreeSet<u32>, forwards: &BTreeSet<u32>, btf: &Btf) -> BtfWriter {
+fn renumber(
+    full: &BtfWriter,
+    keep: &BTreeSet<u32>,
+    forwards: &BTreeSet<u32>,
+    btf: &Btf,
+) -> BtfWriter {
     let all: BTreeSet<u32> = keep | forwards;
     let ids: BTreeMap<u32, u32> = all.iter().copied().zip(1..).collect();
     let new = |id: &mut u32| *id = ids.get(id).copied().unwrap_or(0);

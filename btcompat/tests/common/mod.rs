@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "each user takes its own part")]
 
 pub(crate) mod btf_writer;
+pub(crate) mod kernel;
 pub(crate) mod mutate;
 pub(crate) mod oracle;

@@ -1,0 +1,161 @@
+//! Verdicts on an object compiled for it and kernels that fit or do not.
+
+mod common;
+
+use btcompat::object::{Object, requirements};
+use btcompat::surface::{Flags, Loaded, Surface, read_snapshot, write_snapshot};
+use btcompat::verdict::{Caps, Code, ProgramVerdict, Scenario, Severity, State, Verdict, decide};
+use common::kernel::{Recipe, TRACEABLE, sample};
+use rstest::rstest;
+use std::sync::LazyLock;
+
+static SAMPLE: LazyLock<Object> = LazyLock::new(sample);
+
+fn judge(recipe: &Recipe, scenario: &Scenario) -> Verdict {
+    decide("sample", &SAMPLE, &recipe.surface(), scenario)
+}
+
+fn program<'a>(verdict: &'a Verdict, name: &str) -> &'a ProgramVerdict {
+    verdict.programs.iter().find(|p| p.name == name).unwrap()
+}
+
+fn codes(program: &ProgramVerdict) -> Vec<Code> {
+    let serious = program
+        .findings
+        .iter()
+        .filter(|f| f.severity != Severity::Note);
+    serious.map(|f| f.code).collect()
+}
+
+/// Check that a kernel that fits is found to fit, program by program.
+#[test]
+fn fitting_kernel_everything_works() {
+    let verdict = judge(&Recipe::default(), &Scenario::default());
+    for program in &verdict.programs {
+        assert_eq!(program.state(), State::Yes, "{program:?}");
+    }
+}
+
+/// Check that each thing a kernel lacks is found, with the right stage and code.
+#[rstest]
+#[case::absent(Recipe { symbols: vec![], ..Recipe::default() }, "kprobe_send", Code::FnInlined)]
+#[case::optimized(Recipe { symbols: vec![("dev_send.isra.0", Flags::TEXT)], ..Recipe::default() }, "kprobe_send", Code::FnOptimized)]
+#[case::no_address(Recipe { symbols: vec![("dev_send.isra.0", Flags::TEXT)], ..Recipe::default() }, "read_count", Code::FnNoAddress)]
+#[case::not_traceable(Recipe { symbols: vec![("dev_send", Flags::TEXT)], ..Recipe::default() }, "read_count", Code::FnNotTraceable)]
+#[case::blacklisted(Recipe { symbols: vec![("dev_send", TRACEABLE[0].with(TRACEABLE[1]).with(Flags::BLACKLIST))], ..Recipe::default() }, "kprobe_send", Code::FnBlacklisted)]
+#[case::duplicate(Recipe { symbols: vec![("dev_send", TRACEABLE[0].with(TRACEABLE[1])); 2], ..Recipe::default() }, "kprobe_send", Code::FnDuplicate)]
+#[case::first_of_many(Recipe { symbols: vec![("dev_send", TRACEABLE[0].with(TRACEABLE[1])); 2], ..Recipe::default() }, "read_count", Code::FnFirstOfMany)]
+#[case::missing_field(Recipe { added: false, ..Recipe::default() }, "read_unguarded", Code::RelocMissing)]
+#[case::wider_field(Recipe { count_bytes: 8, ..Recipe::default() }, "read_count", Code::LieWidth)]
+#[case::no_third_argument(Recipe { more_params: 0, ..Recipe::default() }, "read_third", Code::FnArguments)]
+#[case::other_argument(Recipe { takes_device: false, ..Recipe::default() }, "kprobe_send", Code::FnSignature)]
+#[case::many_arguments(Recipe { more_params: 6, ..Recipe::default() }, "read_count", Code::FnTooManyArgs)]
+fn lacking_kernel_is_found_out(#[case] recipe: Recipe, #[case] name: &str, #[case] code: Code) {
+    let mut surface = recipe.surface();
+    if code == Code::FnTooManyArgs {
+        surface.release = "6.1.0".to_owned();
+    }
+    let verdict = decide("sample", &SAMPLE, &surface, &Scenario::default());
+    let program = program(&verdict, name);
+    assert!(codes(program).contains(&code), "{:#?}", program.findings);
+    assert_eq!(program.state(), State::No);
+}
+
+/// Check that a missing field behind a check is no problem, and is said.
+#[test]
+fn guarded_field_missing_is_a_note() {
+    let recipe = Recipe {
+        added: false,
+        ..Recipe::default()
+    };
+    let verdict = judge(&recipe, &Scenario::default());
+    let guarded = program(&verdict, "read_guarded");
+    assert_eq!(guarded.state(), State::Yes, "{guarded:#?}");
+    assert!(
+        guarded
+            .findings
+            .iter()
+            .any(|f| f.code == Code::RelocGuarded)
+    );
+}
+
+/// Check that the loaded modules and the capabilities change the answer.
+#[rstest]
+#[case::loaded(Loaded::All, Caps::ALL, "read_count", None)]
+#[case::not_loaded(Loaded::Nothing, Caps::ALL, "read_count", Some(Code::ModNotLoaded))]
+#[case::guard_lies(Loaded::Nothing, Caps::ALL, "read_guarded", Some(Code::LieZero))]
+#[case::unreadable(Loaded::All, Caps { sys_admin: false, ..Caps::ALL }, "read_count", Some(Code::BtfModulesUnreadable))]
+#[case::unreadable_guard(Loaded::All, Caps { sys_admin: false, ..Caps::ALL }, "read_guarded", Some(Code::LieZero))]
+#[case::no_rights(Loaded::All, Caps::NONE, "kprobe_send", Some(Code::HostCaps))]
+fn module_scenarios_change_the_verdict(
+    #[case] loaded: Loaded,
+    #[case] caps: Caps,
+    #[case] name: &str,
+    #[case] code: Option<Code>,
+) {
+    let recipe = Recipe {
+        module: Some("devices"),
+        ..Recipe::default()
+    };
+    let scenario = Scenario {
+        loaded,
+        caps,
+        ..Scenario::default()
+    };
+    let verdict = judge(&recipe, &scenario);
+    let found = codes(program(&verdict, name));
+    match code {
+        Some(code) => assert!(found.contains(&code), "{found:?}"),
+        None => assert!(found.is_empty(), "{found:?}"),
+    }
+}
+
+/// Check that a function that could be in an unread module is not called absent.
+#[test]
+fn unread_modules_leave_the_question_open() {
+    let mut surface = Recipe {
+        symbols: vec![],
+        module: Some("devices"),
+        ..Recipe::default()
+    }
+    .surface();
+    surface.modules.clear();
+    surface.module_names.insert("unread".to_owned());
+    let verdict = decide("sample", &SAMPLE, &surface, &Scenario::default());
+    let program = program(&verdict, "kprobe_send");
+    assert_eq!(program.state(), State::Unknown);
+    assert!(codes(program).contains(&Code::ModUnread));
+}
+
+/// Check that an unsized map and a program without target are said to be user space's.
+#[test]
+fn requirements_name_what_user_space_sets() {
+    let needs = requirements(&SAMPLE);
+    let manual = needs.programs.iter().find(|p| p.name == "manual").unwrap();
+    assert_eq!(
+        manual.set_by_user_space,
+        ["autoload", "attach target", "max_entries of results"]
+    );
+    let kprobe = needs.programs.iter().find(|p| p.name == "kprobe_send");
+    assert_eq!(kprobe.unwrap().arguments, [0]);
+    let third = needs.programs.iter().find(|p| p.name == "read_third");
+    assert_eq!(third.unwrap().arguments, [2]);
+    let relocations = &needs.programs.iter().find(|p| p.name == "read_count");
+    assert_eq!(relocations.unwrap().relocations[0].path, "dev.count");
+}
+
+/// Check that a surface means the same after a snapshot.
+#[rstest]
+#[case::kernel(None)]
+#[case::module(Some("devices"))]
+fn snapshot_keeps_the_verdict(#[case] module: Option<&'static str>) {
+    let surface: Surface = Recipe {
+        module,
+        added: false,
+        ..Recipe::default()
+    }
+    .surface();
+    let stored = read_snapshot(&write_snapshot(&surface, 3).unwrap()).unwrap();
+    let verdicts = [&surface, &stored].map(|s| decide("sample", &SAMPLE, s, &Scenario::default()));
+    assert_eq!(verdicts[0], verdicts[1]);
+}
