@@ -1,6 +1,12 @@
 //! Damaged and hostile input: an error or a finding, never a panic, a loop or
 //! memory without bound.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests and their helpers"
+)]
+
 mod common;
 
 use btcompat::btf::Btf;

@@ -1,6 +1,12 @@
 //! Relocation verdicts and values against libbpf itself, on random variations
 //! of a small set of types that has every kind in it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests and their helpers"
+)]
+
 mod common;
 
 use btcompat::btf::{Btf, Kind};

@@ -1,5 +1,11 @@
 //! Verdicts on an object compiled for it and kernels that fit or do not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests and their helpers"
+)]
+
 mod common;
 
 use btcompat::object::{Object, requirements};

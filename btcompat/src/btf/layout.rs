@@ -44,10 +44,10 @@ impl Btf {
     /// Size of a pointer in bytes, as recorded by the type `long`; 8 if there is none.
     #[must_use]
     pub fn pointer_size(&self) -> u32 {
-        if let Some(base) = self.base() {
-            if let Some(size) = base.recorded_pointer_size() {
-                return size;
-            }
+        if let Some(base) = self.base()
+            && let Some(size) = base.recorded_pointer_size()
+        {
+            return size;
         }
         self.recorded_pointer_size().unwrap_or(8)
     }

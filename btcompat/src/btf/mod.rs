@@ -18,4 +18,5 @@ pub use types::{Kind, Member, Param, Type};
 
 #[cfg(test)]
 #[path = "../../tests/common/btf_writer.rs"]
+#[allow(dead_code, reason = "the tests of the crate use more of it")]
 pub(crate) mod writer;

@@ -87,10 +87,10 @@ fn installed_files(release: &str) -> KernelFiles {
             let name = entry.file_name().to_string_lossy().into_owned();
             if kind.is_dir() {
                 pending.push(entry.path());
-            } else if let Some((stem, rest)) = name.split_once(".ko") {
-                if matches!(rest, "" | ".xz" | ".zst" | ".gz") {
-                    files.modules.insert(stem.replace('-', "_"), entry.path());
-                }
+            } else if let Some((stem, rest)) = name.split_once(".ko")
+                && matches!(rest, "" | ".xz" | ".zst" | ".gz")
+            {
+                files.modules.insert(stem.replace('-', "_"), entry.path());
             }
         }
     }

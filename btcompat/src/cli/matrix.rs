@@ -133,7 +133,7 @@ pub(crate) fn text(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     for (i, kernel) in kernels.iter().enumerate() {
-        let _ = writeln!(out, "{}{} {kernel}", "│".repeat(i), "┌");
+        let _ = writeln!(out, "{}┌ {kernel}", "│".repeat(i));
     }
     for row in &rows {
         let cells: String = row.cells.iter().map(letter).collect();

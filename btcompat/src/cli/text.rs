@@ -3,7 +3,7 @@
 use super::report::{Entry, Report};
 use super::word;
 use btcompat::surface::{Flags, Surface};
-use btcompat::verdict::{Finding, Severity};
+use btcompat::verdict::{Finding, Severity, State};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -50,7 +50,13 @@ fn one(entry: &Entry, verbose: bool, out: &mut String) {
         }
     }
     if entry.metrics.is_empty() {
-        let _ = writeln!(out, "  {:9} {}", word(verdict.state()), verdict.object);
+        let default = || verdict.programs.iter().filter(|p| p.autoload);
+        let some = default().any(|p| p.state() == State::Yes);
+        let word = match verdict.state() {
+            State::No if some => "degraded",
+            state => word(state),
+        };
+        let _ = writeln!(out, "  {word:9} {}", verdict.object);
     }
     for finding in &verdict.findings {
         if verbose || finding.severity != Severity::Note {
@@ -60,7 +66,7 @@ fn one(entry: &Entry, verbose: bool, out: &mut String) {
     // With metrics, programs are detail: alternatives that are not used do not matter.
     let detail = verbose || entry.metrics.is_empty();
     for program in verdict.programs.iter().filter(|_| detail) {
-        let shown = verbose || program.state() != btcompat::verdict::State::Yes;
+        let shown = verbose || program.state() != State::Yes;
         if !shown {
             continue;
         }

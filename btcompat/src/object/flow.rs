@@ -146,10 +146,10 @@ impl<'a> Engine<'a> {
     }
 
     fn insn(&self, place: Place) -> Option<Insn> {
-        if let Oracle::Patched(patched, _) = self.oracle {
-            if let Some(insn) = patched.get(&place) {
-                return Some(*insn);
-            }
+        if let Oracle::Patched(patched, _) = self.oracle
+            && let Some(insn) = patched.get(&place)
+        {
+            return Some(*insn);
         }
         let function = self.object.functions.get(place.0)?;
         function.insns.get(place.1).copied()

@@ -332,12 +332,14 @@ fn x86_register(offset: i32) -> Option<Register> {
     })
 }
 
+/// Path, kind, function, source line, type.
+type RelocationKey = (String, String, String, Option<(String, u32)>, String);
+
 fn relocations(object: &Object, functions: &[&Function]) -> Vec<RelocationRequirement> {
     let Some(btf) = &object.btf else {
         return Vec::new();
     };
-    let mut counted: BTreeMap<(String, String, String, Option<(String, u32)>, String), u32> =
-        BTreeMap::new();
+    let mut counted: BTreeMap<RelocationKey, u32> = BTreeMap::new();
     for function in functions {
         for relocation in &function.relocations {
             let (kind, path, ty) = describe(btf, relocation.raw_kind, relocation.relo.as_ref());

@@ -269,10 +269,10 @@ fn collect_modules(dir: &Path, modules: &mut BTreeMap<String, PathBuf>, depth: u
         };
         if kind.is_dir() {
             collect_modules(&path, modules, depth + 1);
-        } else if let Some((stem, rest)) = name.split_once(".ko") {
-            if matches!(rest, "" | ".xz" | ".zst" | ".gz") {
-                modules.insert(stem.replace('-', "_"), path);
-            }
+        } else if let Some((stem, rest)) = name.split_once(".ko")
+            && matches!(rest, "" | ".xz" | ".zst" | ".gz")
+        {
+            modules.insert(stem.replace('-', "_"), path);
         }
     }
 }

@@ -486,7 +486,7 @@ fn judge_tracepoint(case: &Case, target: &str, verdict: &mut ProgramVerdict) {
         let fits = module.category.as_deref().is_none_or(|c| c == category);
         module.tracepoints.contains(name) && fits
     };
-    if case.view.loaded.iter().any(|m| in_module(&m)) {
+    if case.view.loaded.iter().any(&in_module) {
         return;
     }
     if let Some(module) = case.view.not_loaded.iter().find(|m| in_module(m)) {

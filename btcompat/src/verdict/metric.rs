@@ -71,9 +71,9 @@ fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
             answer.missing.push(format!("{function}: {}", reason(best)));
         }
     }
-    let works = states.iter().any(|&s| s == State::Yes);
-    let fails = states.iter().any(|&s| s == State::No);
-    let unknown = states.iter().any(|&s| s == State::Unknown);
+    let works = states.contains(&State::Yes);
+    let fails = states.contains(&State::No);
+    let unknown = states.contains(&State::Unknown);
     answer.degraded = works && (fails || unknown);
     answer.state = match (works, fails, unknown) {
         (true, _, _) => State::Yes,

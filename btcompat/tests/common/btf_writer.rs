@@ -63,7 +63,7 @@ impl BtfWriter {
     }
 
     pub(crate) fn int(&mut self, name: &str, bytes: u32, signed: bool) -> u32 {
-        let encoding = u32::from(signed) << 24 | bytes * 8;
+        let encoding = (u32::from(signed) << 24) | (bytes * 8);
         self.add(name, 1, bytes, Body::Word(encoding))
     }
 

@@ -218,11 +218,11 @@ fn duplicate(writer: &mut BtfWriter, rng: &mut Rng, start: usize) {
     if rng.chance(2) {
         copy.name = format!("{}___dup", copy.name);
     }
-    if let Body::Members(members) = &mut copy.body {
-        if rng.chance(2) {
-            let at = rng.below(members.len());
-            members[at].2 ^= 64;
-        }
+    if let Body::Members(members) = &mut copy.body
+        && rng.chance(2)
+    {
+        let at = rng.below(members.len());
+        members[at].2 ^= 64;
     }
     writer.types.push(copy);
 }
