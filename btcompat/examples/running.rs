@@ -188,6 +188,8 @@ fn blacklist(surface: &Surface, lines: &[&str]) -> bool {
     let theirs: BTreeSet<&str> = lines
         .iter()
         .filter_map(|l| l.split_whitespace().nth(1))
+        // Padding in front of functions is nothing to attach to.
+        .filter(|n| !n.starts_with("__pfx_"))
         .collect();
     let symbols = surface.symbols.as_ref().expect("symbols were read");
     let ours: BTreeSet<&str> = symbols

@@ -245,7 +245,7 @@ fn encode_symbols(table: &SymbolTable) -> Vec<u8> {
 }
 
 fn decode_symbols(mut data: &[u8]) -> Option<SymbolTable> {
-    let mut list: Vec<(String, Flags)> = Vec::new();
+    let mut table = SymbolTable::default();
     let mut name: Vec<u8> = Vec::new();
     while let [flags, shared, rest @ ..] = data {
         let end = rest.iter().position(|&b| b == 0)?;
@@ -254,17 +254,15 @@ fn decode_symbols(mut data: &[u8]) -> Option<SymbolTable> {
         }
         name.truncate((*shared).into());
         name.extend_from_slice(&rest[..end]);
-        list.push((
-            String::from_utf8(name.clone()).ok()?,
-            Flags::from_bits(*flags),
-        ));
+        let in_order = table.push(Symbol {
+            name: std::str::from_utf8(&name).ok()?,
+            address: 0,
+            flags: Flags::from_bits(*flags),
+        });
+        if !in_order {
+            return None;
+        }
         data = &rest[end + 1..];
     }
-    data.is_empty().then(|| {
-        SymbolTable::new(list.iter().map(|(name, flags)| Symbol {
-            name,
-            address: 0,
-            flags: *flags,
-        }))
-    })
+    data.is_empty().then_some(table)
 }

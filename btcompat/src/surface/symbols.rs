@@ -73,23 +73,37 @@ impl SymbolTable {
     pub fn new<'a>(symbols: impl IntoIterator<Item = Symbol<'a>>) -> Self {
         let mut list: Vec<Symbol> = symbols
             .into_iter()
-            .filter(|s| !s.name.is_empty() && s.name.len() < 512 && !is_noise(s.name))
+            .filter(|s| !s.name.is_empty() && s.name.len() < 512 && !is_noise(s))
             .collect();
         list.sort_unstable();
         let mut table = Self::default();
         for symbol in list {
-            let Ok(offset) = u32::try_from(table.text.len()) else {
-                break;
-            };
-            table.text.push_str(symbol.name);
-            table.entries.push(Entry {
-                offset,
-                len: u16::try_from(symbol.name.len()).unwrap_or(u16::MAX),
-                flags: symbol.flags,
-                address: symbol.address,
-            });
+            table.push(symbol);
         }
         table
+    }
+
+    /// Appends a symbol; whoever appends keeps the order. Says whether it was kept.
+    pub(super) fn push(&mut self, symbol: Symbol) -> bool {
+        let in_order = self
+            .entries
+            .last()
+            .is_none_or(|last| self.symbol(last).name <= symbol.name);
+        // More than 4 GiB of names, or a name of more than 64 KiB, is no kernel's.
+        let (Ok(offset), Ok(len)) = (
+            u32::try_from(self.text.len()),
+            u16::try_from(symbol.name.len()),
+        ) else {
+            return false;
+        };
+        self.text.push_str(symbol.name);
+        self.entries.push(Entry {
+            offset,
+            len,
+            flags: symbol.flags,
+            address: symbol.address,
+        });
+        in_order
     }
 
     fn symbol(&self, entry: &Entry) -> Symbol<'_> {
@@ -153,13 +167,13 @@ impl SymbolTable {
     }
 }
 
-/// Labels that no program attaches to or reads.
-fn is_noise(name: &str) -> bool {
-    const PREFIXES: &[&str] = &[
-        "__pfx_",
-        "__cfi_",
+/// Labels that no program attaches to or reads: padding in front of functions,
+/// and variables that only the kernel's own tables use.
+fn is_noise(symbol: &Symbol) -> bool {
+    const CODE: &[&str] = &["__pfx_", "__cfi_"];
+    const DATA: &[&str] = &[
         "__UNIQUE_ID_",
-        "__initcall__",
+        "__initcall_",
         "__ksymtab_",
         "__kstrtab",
         "__crc_",
@@ -176,9 +190,11 @@ fn is_noise(name: &str) -> bool {
         "event_enter__",
         "event_exit__",
         "__event_",
+        "event_class_",
         "print_fmt_",
         "trace_event_type_funcs_",
         "trace_event_fields_",
+        "__bpf_trace_tp_map_",
         "__export_symbol_",
         "__flags_",
         "__modver_",
@@ -186,10 +202,13 @@ fn is_noise(name: &str) -> bool {
         "__setup_str_",
         "__tpstrtab_",
         "__SCK__",
-        "__SCT__",
-        "__probestub_",
+        "__pci_fixup_",
+        "TRACE_SYSTEM_",
     ];
-    PREFIXES.iter().any(|p| name.starts_with(p))
+    let starts = |list: &[&str]| list.iter().any(|p| symbol.name.starts_with(p));
+    // A variable within a function has a dot in its name, which no C program can say.
+    let data = !symbol.flags.has(Flags::TEXT);
+    starts(CODE) || (data && (symbol.name.contains('.') || starts(DATA)))
 }
 
 /// Sections of a kernel by address, for flags.

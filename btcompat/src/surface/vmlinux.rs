@@ -61,7 +61,8 @@ impl<'a> Bounds<'a> {
     }
 
     fn text_at(&self, address: u64) -> Option<&'a str> {
-        c_str(self.image.at(address, self.text)?.get(..256)?, 0)
+        let rest = self.image.at(address, self.text)?;
+        c_str(rest.get(..256).unwrap_or(rest), 0)
     }
 }
 
@@ -147,6 +148,8 @@ pub(super) fn trace_events(
     let events: BTreeSet<String> = calls
         .into_iter()
         .filter_map(|call| layout.name(&bounds, call))
+        // Events of ftrace itself cannot be enabled.
+        .filter(|name| !name.starts_with("ftrace/"))
         .collect();
     (!events.is_empty()).then_some(events)
 }
