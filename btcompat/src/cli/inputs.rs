@@ -161,7 +161,9 @@ fn cached_tree(id: &str, inputs: &Inputs) -> Result<PathBuf> {
     found.sort();
     match found.pop() {
         Some((_, path)) => Ok(path),
-        None => bail!("{id} ({release}) is not in the cache; `cargo xtask fetch` brings it"),
+        None => bail!(
+            "{id} ({release}) is not in the cache; `cargo xtask test-kernels --kernel {id}` brings it"
+        ),
     }
 }
 

@@ -262,6 +262,7 @@ fn add_modules(
                 depends: Vec::new(),
                 btf: ModuleBtf::Absent,
                 symbols: SymbolTable::default(),
+                ftrace_known: surface.ftrace_known,
                 tracepoints: BTreeSet::new(),
                 category: None,
             });
@@ -269,6 +270,7 @@ fn add_modules(
         // The file knows call sites without root; the kernel knows what is loaded.
         if !live.is_empty() && (module.symbols.is_empty() || surface.ftrace_known) {
             module.symbols = SymbolTable::new(live);
+            module.ftrace_known = surface.ftrace_known;
         }
     }
 }

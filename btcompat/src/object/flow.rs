@@ -10,8 +10,8 @@
 mod state;
 mod step;
 
-use super::elf::{Object, Program, RefTarget, Relocation};
 use super::insn::Insn;
+use super::model::{Object, Program, RefTarget, Relocation};
 use state::State;
 use std::collections::{BTreeMap, BTreeSet};
 

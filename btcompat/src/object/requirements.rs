@@ -1,9 +1,9 @@
 //! What an object asks of a kernel, as a document: the same bytes wherever it is made.
 
-use super::elf::{CallTarget, ExternKind, Function, Object, Program, RefTarget};
 use super::flow::{Flow, Oracle, Reach, analyze};
 use super::helpers::helper_name;
 use super::maps::MapDef;
+use super::model::{CallTarget, ExternKind, Function, Object, Program, RefTarget};
 use super::section_name::{AttachKind, SectionSpec};
 use crate::btf::Btf;
 use crate::relocate::{CoreReloKind, parse_spec};

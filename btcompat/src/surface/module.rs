@@ -87,6 +87,8 @@ pub struct Module {
     pub btf: ModuleBtf,
     /// Functions and variables.
     pub symbols: SymbolTable,
+    /// Whether the symbols' `FTRACE` flags mean something.
+    pub ftrace_known: bool,
     /// Tracepoints, by name.
     pub tracepoints: BTreeSet<String>,
     /// Category of its trace events, if it has one.
@@ -156,6 +158,7 @@ impl Module {
             depends,
             btf,
             symbols: symbols(&elf, &places),
+            ftrace_known: true,
             tracepoints,
             category,
         })

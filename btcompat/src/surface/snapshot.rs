@@ -56,6 +56,7 @@ struct ModuleHeader {
     name: String,
     depends: Vec<String>,
     tracepoints: BTreeSet<String>,
+    ftrace_known: bool,
     category: Option<String>,
     /// Why its types are not usable.
     broken: Option<String>,
@@ -92,6 +93,7 @@ pub fn write_snapshot(surface: &Surface, level: i32) -> Result<Vec<u8>, Snapshot
             name: module.name.clone(),
             depends: module.depends.clone(),
             tracepoints: module.tracepoints.clone(),
+            ftrace_known: module.ftrace_known,
             category: module.category.clone(),
             broken: match &module.btf {
                 ModuleBtf::Broken(why) => Some(why.clone()),
@@ -200,6 +202,7 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
             btf: types,
             symbols: symbols(&format!("symbols:{name}"))?.unwrap_or_default(),
             tracepoints: module.tracepoints.clone(),
+            ftrace_known: module.ftrace_known,
             category: module.category.clone(),
         };
         modules.insert(name.clone(), entry);

@@ -188,3 +188,76 @@ pub(super) fn judge_host(
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::State;
+    use rstest::rstest;
+
+    fn verdict() -> ProgramVerdict {
+        ProgramVerdict {
+            name: "p".to_owned(),
+            section: "fentry/f".to_owned(),
+            autoload: true,
+            load: State::Yes,
+            attach: Some(State::Yes),
+            truth: State::Yes,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Check which switch stops which kind of program.
+    #[rstest]
+    #[case::lockdown(Host { lockdown: Some("confidentiality".to_owned()), ..Host::default() }, AttachKind::Kprobe, Some(Code::HostLockdown))]
+    #[case::integrity(Host { lockdown: Some("integrity".to_owned()), ..Host::default() }, AttachKind::Kprobe, None)]
+    #[case::ftrace_off(Host { ftrace_enabled: Some(false), ..Host::default() }, AttachKind::Fentry, Some(Code::HostSwitch))]
+    #[case::ftrace_off_kprobe(Host { ftrace_enabled: Some(false), ..Host::default() }, AttachKind::Kprobe, None)]
+    #[case::kprobes_off(Host { kprobes_enabled: Some(false), ..Host::default() }, AttachKind::Kretprobe, Some(Code::HostSwitch))]
+    #[case::jit_off(Host { jit_enabled: Some(false), ..Host::default() }, AttachKind::Fexit, Some(Code::HostSwitch))]
+    #[case::memlock(Host { memlock_bytes: Some(65536), ..Host::default() }, AttachKind::Kprobe, Some(Code::HostMemlock))]
+    fn switch_stops_its_kind(
+        #[case] host: Host,
+        #[case] kind: AttachKind,
+        #[case] code: Option<Code>,
+    ) {
+        let caps = Caps {
+            sys_resource: false,
+            ..Caps::ALL
+        };
+        let mut verdict = verdict();
+        judge_host(&mut verdict, Some(kind), caps, Some(&host), true);
+        assert_eq!(verdict.findings.first().map(|f| f.code), code);
+        let stopped = verdict.state() == State::No;
+        assert_eq!(stopped, code.is_some());
+    }
+
+    /// Check that the memory limit is no matter where memory is charged to cgroups.
+    #[test]
+    fn memlock_is_ignored_on_newer_kernels() {
+        let host = Host {
+            memlock_bytes: Some(65536),
+            ..Host::default()
+        };
+        let mut verdict = verdict();
+        let caps = Caps::from_bits(1 << 39 | 1 << 38);
+        judge_host(
+            &mut verdict,
+            Some(AttachKind::Kprobe),
+            caps,
+            Some(&host),
+            false,
+        );
+        assert!(verdict.findings.is_empty());
+    }
+
+    /// Check how capabilities are written, and that a wrong word is named.
+    #[rstest]
+    #[case("all", Ok(Caps::ALL))]
+    #[case("none", Ok(Caps::NONE))]
+    #[case("CAP_BPF, perfmon", Ok(Caps { bpf: true, perfmon: true, ..Caps::NONE }))]
+    #[case("bpf,flying", Err("flying".to_owned()))]
+    fn caps_are_read(#[case] list: &str, #[case] caps: Result<Caps, String>) {
+        assert_eq!(Caps::parse(list), caps);
+    }
+}

@@ -9,6 +9,7 @@ mod lies;
 mod metric;
 mod modules;
 mod relocations;
+mod tracepoint;
 
 pub use codes::{Code, CodeInfo};
 pub use decide::{Scenario, decide};

@@ -163,6 +163,7 @@ impl Recipe {
             btf: ModuleBtf::parse(&w.encode(), Some(base)),
             symbols: self.table(),
             tracepoints: BTreeSet::new(),
+            ftrace_known: true,
             category: None,
         }
     }
@@ -186,6 +187,7 @@ impl AllRead for Surface {
             btf: ModuleBtf::Absent,
             symbols: SymbolTable::default(),
             tracepoints: BTreeSet::new(),
+            ftrace_known: true,
             category: None,
         };
         self.modules.insert("x".to_owned(), empty);

@@ -1,7 +1,7 @@
 //! The effect of one instruction on what is known.
 
-use super::super::elf::{CallTarget, RefTarget};
 use super::super::insn::Insn;
+use super::super::model::{CallTarget, RefTarget};
 use super::state::{State, Value};
 use super::{ContextRead, Engine, Oracle, Place, ProbeRead};
 use crate::relocate::CoreReloKind;
@@ -83,7 +83,7 @@ impl Engine<'_> {
             Some(RefTarget::Extern(name)) => {
                 let kconfig =
                     self.object.externs.iter().any(|e| {
-                        e.name == *name && e.kind == super::super::elf::ExternKind::Kconfig
+                        e.name == *name && e.kind == super::super::model::ExternKind::Kconfig
                     });
                 if kconfig {
                     Value::Settings
