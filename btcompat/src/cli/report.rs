@@ -150,10 +150,18 @@ fn entries(
     judging: &Judging,
 ) -> Vec<Entry> {
     let mut scenario = scenario.clone();
+    let mut warnings = kernel.surface.warnings.clone();
     if let Some((host, caps)) = &kernel.host {
         scenario.host = Some(host.clone());
-        if judging.caps.is_none() {
+        // Who asks is seldom who will measure: without any right to trace, the
+        // question is taken to be about the kernel.
+        if judging.caps.is_none() && caps.may_trace() {
             scenario.caps = *caps;
+        } else if judging.caps.is_none() {
+            warnings.push(
+                "this process may not load tracing programs; judged as for root (--caps none judges it as it is)"
+                    .to_owned(),
+            );
         }
     }
     objects
@@ -167,7 +175,7 @@ fn entries(
                 state: worst.unwrap_or_else(|| verdict.state()),
                 metrics,
                 verdict,
-                warnings: kernel.surface.warnings.clone(),
+                warnings: warnings.clone(),
             }
         })
         .collect()

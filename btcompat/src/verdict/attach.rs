@@ -14,10 +14,7 @@ pub(super) fn judge_attach(case: &Case, verdict: &mut ProgramVerdict) {
         return;
     };
     let Some(target) = spec.target.as_deref() else {
-        if spec.kind() != AttachKind::Other {
-            verdict.add(note(Code::TargetUserSpace, &spec.prefix));
-        }
-        return;
+        return verdict.add(note(Code::TargetUserSpace, &spec.prefix));
     };
     match spec.kind() {
         AttachKind::Fentry | AttachKind::Fexit | AttachKind::FmodRet => {
@@ -41,9 +38,12 @@ pub(super) fn judge_attach(case: &Case, verdict: &mut ProgramVerdict) {
         AttachKind::Tracepoint => judge_tracepoint(case, target, verdict),
         AttachKind::Lsm => judge_hook(case, &format!("bpf_lsm_{target}"), target, verdict),
         AttachKind::Iter => judge_hook(case, &format!("bpf_iter_{target}"), target, verdict),
-        AttachKind::UserSpace => verdict.add(note(Code::TargetUserSpace, target)),
-        AttachKind::StructOps | AttachKind::Other => {
+        AttachKind::UserSpace | AttachKind::Other => {
+            verdict.add(note(Code::TargetUserSpace, target));
+        }
+        AttachKind::StructOps => {
             let mut finding = note(Code::HookUnknown, target);
+            finding.stage = Stage::Load;
             finding.severity = Severity::Undetermined;
             verdict.add(finding);
         }

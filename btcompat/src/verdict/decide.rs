@@ -125,7 +125,14 @@ fn externals(surface: &Surface) -> BTreeMap<String, u64> {
 fn judge_program(case: &Case) -> ProgramVerdict {
     let entry = case.object.entry(case.program);
     let spec = case.spec();
-    let attaches = spec.is_some_and(|s| s.target.is_some() || s.kind() == AttachKind::Other);
+    // The other kinds need something of user space to attach to: an event, a device, a file.
+    let attaches = spec.is_some_and(|s| {
+        let elsewhere = matches!(
+            s.kind(),
+            AttachKind::Other | AttachKind::UserSpace | AttachKind::StructOps
+        );
+        s.target.is_some() && !elsewhere
+    });
     let mut verdict = ProgramVerdict {
         name: entry.name.clone(),
         section: entry.section.clone(),
