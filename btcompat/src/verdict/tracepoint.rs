@@ -77,7 +77,8 @@ pub(super) fn judge_raw_tracepoint(
         let (stage, severity) = if kind == AttachKind::TpBtf {
             (Stage::Load, Severity::Breaks)
         } else {
-            (Stage::Run, Severity::Lies)
+            // Kernel: kernel/trace/bpf_trace.c __bpf_probe_register().
+            (Stage::Attach, Severity::Breaks)
         };
         let subject = format!("{target}, argument {n}");
         verdict.add(finding(
