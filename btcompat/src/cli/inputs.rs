@@ -107,7 +107,7 @@ fn file(path: &Path, inputs: &Inputs) -> Result<Surface> {
 
 fn packages(names: &str, inputs: &Inputs) -> Result<Surface> {
     let list: Vec<PathBuf> = names.split(',').map(PathBuf::from).collect();
-    let scratch = Scratch::new()?;
+    let scratch = tempfile::Builder::new().prefix("btcompat-").tempdir()?;
     let roots = wanted(inputs);
     let keep: Vec<&str> = match &roots {
         Wanted::These(names) => names.iter().map(String::as_str).collect(),
@@ -117,28 +117,8 @@ fn packages(names: &str, inputs: &Inputs) -> Result<Surface> {
         Wanted::All => kernels::Keep::All,
         _ => kernels::Keep::Closure(&keep),
     };
-    let tree = kernels::unpack(&list, keep, &scratch.0)?;
+    let tree = kernels::unpack(&list, keep, scratch.path())?;
     Ok(KernelFiles::of_tree(&tree).surface(&Wanted::All)?)
-}
-
-/// A directory that is removed again.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let name = format!("btcompat-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)
-            .with_context(|| format!("failed to create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is the temporary directory's to clean up.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The cached tree of a kernel of the lock file.
