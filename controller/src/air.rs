@@ -220,6 +220,7 @@ impl Air {
                 self.reject_sync(acceptor, addr, Status::ACCEPT_TIMEOUT);
             }
             Timer::AcceptCis { acceptor, handle } => self.cis_accept_timeout(acceptor, handle),
+            Timer::Inquiry { id } => self.inquiry_timeout(id),
             Timer::Advertising { id, which } => self.advertising_timeout(id, which),
             Timer::ScanAgain { id } => self.scan_round(id),
             Timer::ScanEnds { id } => {

@@ -29,6 +29,7 @@ mod data;
 mod faults;
 mod hci;
 mod held;
+mod inquiry;
 mod le;
 mod ledger;
 mod link;

@@ -96,8 +96,12 @@ impl Air {
         others.find(|id| self.get(*id).profile.addr == addr && self.get(*id).page_scan())
     }
 
-    /// Has those who page `id` in vain try again: it may listen now.
+    /// Has those who page `id` or inquire in vain try again: it may listen now.
     pub(crate) fn scan_changed(&mut self, id: ControllerId) {
+        let others: Vec<_> = self.ids().filter(|other| *other != id).collect();
+        for other in others {
+            self.answer_inquiry(id, other);
+        }
         if !self.get(id).page_scan() {
             return;
         }

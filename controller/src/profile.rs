@@ -304,6 +304,34 @@ impl Profile {
         }
     }
 
+    /// LE without BR/EDR: 5.2, 5 LE buffers and 6 ISO buffers of 251.
+    pub fn le_only(addr: BdAddr) -> Self {
+        let features = [
+            LmpFeature::BREDR_NOT_SUPPORTED,
+            LmpFeature::LE_SUPPORTED,
+            LmpFeature::EXTENDED_FEATURES,
+        ];
+        Self {
+            features: Features::of(&features),
+            acl: BufferSize::NONE,
+            sco: BufferSize::NONE,
+            ..Self::dual_mode(addr)
+        }
+    }
+
+    /// BR/EDR and LE with so few and short buffers that a host runs out at once: 2 ACL buffers of 192 bytes, 2 SCO of 48, 2 LE of 27,
+    /// 2 ISO of 48.
+    pub fn small_buffers(addr: BdAddr) -> Self {
+        let two = |mtu| BufferSize { mtu, packets: 2 };
+        Self {
+            acl: two(192),
+            sco: two(48),
+            le: two(27),
+            iso: two(48),
+            ..Self::dual_mode(addr)
+        }
+    }
+
     /// Whether it does BR/EDR.
     pub fn has_bredr(&self) -> bool {
         !self.features.has(LmpFeature::BREDR_NOT_SUPPORTED)

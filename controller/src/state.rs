@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::buffers::Buffers;
 use crate::hci::event::Name;
 use crate::hci::wire::{Block, Counted, wire_struct};
+use crate::inquiry::Inquiry;
 use crate::le::LeAddr;
 use crate::le::advertising::{AdvertisingSet, SetId};
 use crate::le::connection::Initiator;
@@ -32,6 +33,8 @@ pub(crate) struct Controller {
     pub(crate) sync_requests: BTreeMap<BdAddr, SyncRequest>,
     /// Devices whose name is asked for and that have not answered.
     pub(crate) names: BTreeMap<BdAddr, TimerKey>,
+    /// The inquiry that is going on.
+    pub(crate) inquiry: Option<Inquiry>,
     /// LE advertisers, running or not; the legacy one is always there.
     pub(crate) advertisers: BTreeMap<SetId, AdvertisingSet>,
     /// The LE scan that is going on.
@@ -153,6 +156,7 @@ impl Default for Settings {
 /// The general inquiry access code, 0x9e8b33.
 const GENERAL_INQUIRY: [u8; 3] = [0x33, 0x8b, 0x9e];
 
+const INQUIRY_SCAN: u8 = 0x01;
 const PAGE_SCAN: u8 = 0x02;
 
 impl Controller {
@@ -166,6 +170,7 @@ impl Controller {
             requests: BTreeMap::new(),
             sync_requests: BTreeMap::new(),
             names: BTreeMap::new(),
+            inquiry: None,
             advertisers: BTreeMap::from([(SetId::Legacy, AdvertisingSet::legacy())]),
             scan: None,
             initiator: None,
@@ -185,6 +190,11 @@ impl Controller {
     /// Whether packets of such a link take buffers that the host counts.
     pub(crate) fn counts(&self, kind: LinkKind) -> bool {
         kind.packet_kind() != PacketKind::Sco || self.sync_flow_control()
+    }
+
+    /// Whether it hears inquiries.
+    pub(crate) fn inquiry_scan(&self) -> bool {
+        self.profile.has_bredr() && self.settings.scan_enable & INQUIRY_SCAN != 0
     }
 
     /// Whether synchronous data is counted and acknowledged.

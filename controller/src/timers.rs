@@ -28,6 +28,8 @@ pub(crate) enum Timer {
         acceptor: ControllerId,
         handle: ConnHandle,
     },
+    /// The time of an inquiry is over.
+    Inquiry { id: ControllerId },
     /// The time of an LE advertiser is over.
     Advertising { id: ControllerId, which: SetId },
     /// A scanner that wants duplicates is to report them.

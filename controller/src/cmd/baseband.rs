@@ -88,6 +88,7 @@ fn reset(cx: &mut Cx<'_>, (): ()) -> Result<(), Status> {
     for handle in links {
         cx.air.vanish(cx.id, handle);
     }
+    cx.air.end_inquiry(cx.id);
     cx.air.silence(cx.id);
     *cx.settings() = Default::default();
     cx.me().buffers.reset();

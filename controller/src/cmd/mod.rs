@@ -5,6 +5,7 @@
 mod baseband;
 mod connection;
 mod info;
+mod inquiry;
 mod iso;
 mod le;
 mod le_advertising;
@@ -66,10 +67,11 @@ enum Reply {
     Status(Status),
 }
 
-const TABLES: [&[Command]; 12] = [
+const TABLES: [&[Command]; 13] = [
     baseband::TABLE,
     connection::TABLE,
     info::TABLE,
+    inquiry::TABLE,
     iso::TABLE,
     le::TABLE,
     le_advertising::TABLE,

@@ -37,6 +37,15 @@ macro_rules! events {
 pub(crate) type Name = Block<248>;
 
 events! {
+    0x01 struct InquiryComplete { status: Status }
+    0x02 struct InquiryResult {
+        count: u8,
+        addr: BdAddr,
+        repetition: u8,
+        reserved: [u8; 2],
+        class: [u8; 3],
+        clock_offset: u16,
+    }
     0x03 struct ConnectionComplete {
         status: Status,
         handle: ConnHandle,
@@ -77,6 +86,15 @@ events! {
         handle: ConnHandle,
         packet_types: u16,
     }
+    0x22 struct InquiryResultWithRssi {
+        count: u8,
+        addr: BdAddr,
+        repetition: u8,
+        reserved: u8,
+        class: [u8; 3],
+        clock_offset: u16,
+        rssi_dbm: i8,
+    }
     0x23 struct ReadRemoteExtendedFeaturesComplete {
         status: Status,
         handle: ConnHandle,
@@ -94,6 +112,16 @@ events! {
         rx_packet_bytes: u16,
         tx_packet_bytes: u16,
         air_mode: u8,
+    }
+    0x2f struct ExtendedInquiryResult {
+        count: u8,
+        addr: BdAddr,
+        repetition: u8,
+        reserved: u8,
+        class: [u8; 3],
+        clock_offset: u16,
+        rssi_dbm: i8,
+        response: Block<240>,
     }
     0x30 struct EncryptionKeyRefreshComplete { status: Status, handle: ConnHandle }
     0x31 struct IoCapabilityRequest { addr: BdAddr }
