@@ -4,13 +4,13 @@
 
 mod common;
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use common::addr;
-use controller::transport::{Port, Received, Server};
+use controller::transport::{H4Port, Port, Received, Server};
 use controller::{AckPolicy, Air, Direction, PacketKind, Profile};
 
 /// A port on one end of a datagram socket: one datagram a packet, as on vhci.
@@ -156,4 +156,36 @@ fn server_counts_refusals_and_closed_ports() {
     let air = server.stop().unwrap();
     assert_eq!(air.ledger().commands(ids[0]).count(), 1);
     assert!(a.send(&[1]).is_err(), "the port is closed");
+}
+
+/// Check that a host on a stream gets its answers however its packets are cut, that one that sends nonsense is hung up on, and that the
+/// next one is served; and that the socket's file goes at the end.
+#[test]
+fn h4_port_serves_one_host_after_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hci.sock");
+    let mut air = Air::new();
+    let id = air.add(Profile::dual_mode(addr(1)));
+    let server = Server::start(air, vec![Box::new(H4Port::bind(&path).unwrap())]).unwrap();
+    let connect = || {
+        let host = UnixStream::connect(&path).unwrap();
+        host.set_read_timeout(Some(DEADLINE)).unwrap();
+        host
+    };
+    let mut host = connect();
+    host.write_all(&[1, 3]).unwrap();
+    host.write_all(&[0x0c, 0, 1, 0x1a, 0x0c]).unwrap();
+    let mut answer = [0; 7];
+    host.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [4, 0x0e, 4, 1, 3, 0x0c, 0]);
+    host.write_all(&[1, 2, 0x99]).unwrap();
+    host.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [4, 0x0e, 4, 1, 0x1a, 0x0c, 0]);
+    assert_eq!(host.read(&mut answer).unwrap(), 0);
+    let mut host = connect();
+    host.write_all(&[1, 3, 0x0c, 0]).unwrap();
+    host.read_exact(&mut answer).unwrap();
+    let air = server.stop().unwrap();
+    assert_eq!(air.ledger().commands(id).count(), 3);
+    assert!(!path.exists());
 }

@@ -1,7 +1,8 @@
-//! Serves virtual Bluetooth controllers that hear each other on `/dev/vhci`.
+//! Serves virtual Bluetooth controllers that hear each other on `/dev/vhci` and on unix sockets.
 
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -10,26 +11,29 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use controller::transport::vhci::{self, VhciPort};
-use controller::transport::{Port, Server};
+use controller::transport::{H4Port, Port, Server};
 use controller::{Air, BdAddr, BtsnoopFiles, Direction, Ledger, Profile};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 /// Serves virtual Bluetooth controllers that hear each other, until SIGINT or SIGTERM.
 ///
-/// Prints one line `hciN ADDRESS` for each on stdout when all are there, and the packets that have crossed at the end.
+/// Prints one line `hciN ADDRESS` or `PATH ADDRESS` for each on stdout when all are there, and the packets that have crossed at the end.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// How many controllers.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    vhci: u8,
+    /// How many controllers on vhci; 2 if there is none on a socket, else 0.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=16))]
+    vhci: Option<u8>,
+    /// A controller on a unix socket that carries an H4 stream, made at PATH. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    h4: Vec<PathBuf>,
     /// The vhci device.
     #[arg(long, value_name = "PATH", default_value = vhci::DEFAULT_PATH)]
     device: PathBuf,
-    /// BR/EDR without LE.
-    #[arg(long)]
-    bredr_only: bool,
+    /// What the controllers are.
+    #[arg(long, value_name = "PROFILE", value_enum, default_value_t = Kind::DualMode)]
+    profile: Kind,
     /// Captures every controller into FOLDER/hci<n>.btsnoop, n counted from 0 as the controllers are.
     #[arg(long, value_name = "FOLDER")]
     capture: Option<PathBuf>,
@@ -38,6 +42,32 @@ struct Arguments {
     ledger: bool,
 }
 
+/// What a controller is.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    /// BR/EDR and LE.
+    DualMode,
+    /// BR/EDR without LE.
+    Bredr,
+    /// LE without BR/EDR.
+    LeOnly,
+    /// BR/EDR and LE with few and short buffers.
+    SmallBuffers,
+}
+
+impl Kind {
+    fn profile(self, addr: BdAddr) -> Profile {
+        match self {
+            Self::DualMode => Profile::dual_mode(addr),
+            Self::Bredr => Profile::bredr(addr),
+            Self::LeOnly => Profile::le_only(addr),
+            Self::SmallBuffers => Profile::small_buffers(addr),
+        }
+    }
+}
+
+/// Controllers on vhci if nothing is said.
+const DEFAULT_COUNT: u8 = 2;
 /// Entries kept when only sums are asked for.
 const NO_ENTRIES: usize = 0;
 
@@ -69,18 +99,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(folder) = &arguments.capture {
         air.set_tap(Box::new(BtsnoopFiles::new(folder, "hci")));
     }
-    let mut ports: Vec<Box<dyn Port>> = Vec::new();
-    for number in 1..=arguments.vhci {
-        let port = VhciPort::open(&arguments.device).context("failed to add a controller")?;
-        let addr = BdAddr::from_wire([number, 0x53, 0x00, 0x5e, 0x00, 0x00]);
-        say(&format!("hci{} {addr}", port.index().0));
-        air.add(if arguments.bredr_only {
-            Profile::bredr(addr)
-        } else {
-            Profile::dual_mode(addr)
-        });
-        ports.push(Box::new(port));
-    }
+    let ports = open_ports(arguments, &mut air)?;
     let server = Server::start(air, ports)?;
     signalled
         .read_exact(&mut [0])
@@ -90,6 +109,35 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         tap.finish().context("failed to write the captures")?;
     }
     report(air.ledger(), arguments.ledger)
+}
+
+/// Opens all ports, adds a controller for each, and prints where it is.
+fn open_ports(arguments: &Arguments, air: &mut Air) -> anyhow::Result<Vec<Box<dyn Port>>> {
+    let default = if arguments.h4.is_empty() {
+        DEFAULT_COUNT
+    } else {
+        0
+    };
+    let mut ports: Vec<Box<dyn Port>> = Vec::new();
+    let mut add = |port: Box<dyn Port>, place: &dyn Display| -> anyhow::Result<()> {
+        let number = u8::try_from(ports.len() + 1).context("too many controllers")?;
+        let addr = BdAddr::from_wire([number, 0x53, 0x00, 0x5e, 0x00, 0x00]);
+        say(&format!("{place} {addr}"));
+        air.add(arguments.profile.profile(addr));
+        ports.push(port);
+        Ok(())
+    };
+    for _ in 0..arguments.vhci.unwrap_or(default) {
+        let port = VhciPort::open(&arguments.device).context("failed to add a controller")?;
+        let index = port.index().0;
+        add(Box::new(port), &format_args!("hci{index}"))?;
+    }
+    for path in &arguments.h4 {
+        let port = H4Port::bind(path);
+        let port = port.with_context(|| format!("failed to listen at {}", path.display()))?;
+        add(Box::new(port), &path.display())?;
+    }
+    Ok(ports)
 }
 
 /// Gets a byte for each SIGINT and SIGTERM.

@@ -1,12 +1,14 @@
 //! Ways to put an [`Air`](crate::Air) before a real host.
 //!
 //! A [`Port`] carries the packets of one controller; [`Server`] serves any number of ports with one thread. [`vhci`] makes ports of
-//! `/dev/vhci`.
+//! `/dev/vhci`, [`H4Port`] of unix sockets.
 
+mod h4;
 mod port;
 mod server;
 mod sys;
 pub mod vhci;
 
+pub use h4::H4Port;
 pub use port::{Port, Received};
 pub use server::{ServeError, Server, Stats};

@@ -13,9 +13,26 @@ pub(crate) fn wait_readable(
     fds: &[BorrowedFd<'_>],
     timeout: Option<Duration>,
 ) -> io::Result<Vec<bool>> {
+    wait(fds, libc::POLLIN, timeout)
+}
+
+/// Waits until `fd` can be written (or has failed); `false` after `timeout`.
+///
+/// # Errors
+/// What poll(2) says, but for EINTR, which is `false`.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let ready = wait(&[fd], libc::POLLOUT, Some(timeout))?;
+    Ok(ready.contains(&true))
+}
+
+fn wait(
+    fds: &[BorrowedFd<'_>],
+    events: libc::c_short,
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
     let poll_fd = |fd: &BorrowedFd<'_>| libc::pollfd {
         fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
+        events,
         revents: 0,
     };
     let mut polled: Vec<libc::pollfd> = fds.iter().map(poll_fd).collect();
