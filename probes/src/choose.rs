@@ -36,6 +36,13 @@ pub(crate) struct Target {
     pub(crate) external_btf: bool,
 }
 
+impl Target {
+    /// The module that the symbol is in; `None`: the kernel itself.
+    pub(crate) fn module(&self) -> Option<&str> {
+        self.spec.split_once(':').map(|(module, _)| module)
+    }
+}
+
 /// Why a set of programs cannot work on a kernel.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 enum Unavailable {
@@ -143,17 +150,13 @@ fn check(
             if preference == Preference::Kprobe {
                 return Err(Unavailable::NotPreferred);
             }
-            if surface
-                .traceable
-                .as_ref()
-                .is_some_and(|names| !names.contains(symbol))
-            {
+            if surface.is_untraceable(symbol) {
                 return Err(Unavailable::NotTraceable { symbol });
             }
             match surface.btf.get(&home) {
                 None => return Err(Unavailable::NoBtf { home }),
                 Some(Err(error)) => return Err(Unavailable::Unknown(error.clone())),
-                Some(Ok(names)) if !names.functions.contains(symbol) => {
+                Some(Ok(names)) if !names.functions.contains_key(symbol) => {
                     return Err(Unavailable::NoFunction { home, symbol });
                 }
                 Some(Ok(_)) => {}
@@ -220,7 +223,8 @@ fn needs_external_btf(hook: &Hook, home: &str, surface: &Surface) -> Result<bool
         let own = [home, VMLINUX]
             .into_iter()
             .filter_map(|home| surface.btf.get(home)?.as_ref().ok());
-        own.into_iter().any(|names| names.structs.contains(name))
+        own.into_iter()
+            .any(|names| names.structs.contains_key(name))
     };
     let Some(name) = hook.structs.iter().copied().find(|name| !known(name)) else {
         return Ok(false);
@@ -231,7 +235,7 @@ fn needs_external_btf(hook: &Hook, home: &str, surface: &Surface) -> Result<bool
         Some(Ok(names)) => match hook
             .structs
             .iter()
-            .find(|name| !names.structs.contains(**name))
+            .find(|name| !names.structs.contains_key(**name))
         {
             Some(name) => Err(Unavailable::NoExternalStruct { name }),
             None => Ok(true),
@@ -265,8 +269,8 @@ mod tests {
 
     fn btf_names(function: &str, structure: &str) -> BtfNames {
         BtfNames {
-            functions: [function.to_owned()].into(),
-            structs: [structure.to_owned()].into(),
+            functions: [(function.to_owned(), 1)].into(),
+            structs: [(structure.to_owned(), vec![2])].into(),
             enumerators: HashMap::new(),
         }
     }
@@ -285,6 +289,7 @@ mod tests {
             modules: ["bluetooth".to_owned()].into(),
             btf: [("bluetooth".to_owned(), Ok(btf_names("f", "hci_dev")))].into(),
             external: None,
+            types: None,
             traceable: Some(["f".to_owned()].into()),
             preemptible: false,
         }

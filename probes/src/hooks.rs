@@ -144,6 +144,22 @@ const CREDITS: &[Hook] = &[
 /// Head of the list of all devices.
 pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
 
+/// Every structure whose fields some program reads: all that `bpf/compat.bpf.h` describes.
+pub(crate) const STRUCTS: &[&str] = &[
+    "file",
+    "hci_conn",
+    "hci_conn_hash",
+    "hci_dev",
+    "list_head",
+    "msghdr",
+    "pt_regs",
+    "sk_buff",
+    "sock",
+    "socket",
+    "task_struct",
+    "user_pt_regs",
+];
+
 /// Flag of a device whose SCO packets take slots: an enumerator whose number differs between kernels.
 pub(crate) const SCO_FLOWCTL: &str = "HCI_SCO_FLOWCTL";
 
@@ -197,5 +213,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Check that the list of structures is what the programs' header describes: one that is not in
+    /// it would be relocated against nothing.
+    #[test]
+    fn structs_are_those_of_the_header() {
+        let header = include_str!("../bpf/compat.bpf.h");
+        let described: BTreeSet<_> = header
+            .lines()
+            .filter_map(|line| {
+                let name = line.strip_prefix("struct ")?;
+                Some(name.trim_end_matches([' ', '{', ';']))
+            })
+            .collect();
+        assert_eq!(described, STRUCTS.iter().copied().collect());
     }
 }

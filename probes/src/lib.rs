@@ -24,6 +24,7 @@ mod hooks;
 mod load;
 mod log;
 mod preempt;
+mod reduce;
 mod snapshot;
 mod surface;
 mod sys;

@@ -1,16 +1,20 @@
 //! Loading objects: choose, load, attach, and choose again where the kernel refuses.
 
+use std::collections::HashMap;
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Object, ObjectBuilder, OpenObject};
 use metrics::Family;
 
+use crate::FAMILIES;
 use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
 use crate::hooks::{Hook, SCO_FLOWCTL, hooks_of};
 use crate::log::Capture;
-use crate::surface::Surface;
+use crate::surface::{Surface, VMLINUX};
+use crate::sys::{BtfTarget, MemoryFile, TargetHandlers, module_btfs};
 use crate::tracefs::Tracefs;
 use metrics::{AttachKind, Lost, ProbeReport, State};
 
@@ -62,7 +66,8 @@ impl Probes {
 ///
 /// Needs root, or `CAP_BPF`, `CAP_PERFMON` and `CAP_SYS_ADMIN` (for the BTF of modules). Return probes
 /// need tracefs at `/sys/kernel/tracing` to follow more than a few blocked calls. libbpf's messages
-/// go to `tracing`, target `libbpf`, while this runs.
+/// go to `tracing`, target `libbpf`, while this runs, and no other thread may load programs through
+/// libbpf meanwhile.
 #[must_use]
 pub fn load(objects: &[(Family, PathBuf)], options: &Options) -> Probes {
     if let Some(tracefs) = Tracefs::find() {
@@ -72,8 +77,9 @@ pub fn load(objects: &[(Family, PathBuf)], options: &Options) -> Probes {
         .iter()
         .flat_map(|(family, _)| hooks_of(*family))
         .collect();
-    let surface = Surface::of_running_kernel(&hooks, options.btf.as_deref());
     let capture = Capture::start();
+    let mut surface = Surface::of_running_kernel(&hooks, options.btf.as_deref());
+    let shared = Shared::new(&surface);
     let mut probes = Probes {
         loaded: Vec::new(),
         reports: Vec::new(),
@@ -83,7 +89,8 @@ pub fn load(objects: &[(Family, PathBuf)], options: &Options) -> Probes {
         let mut attempt = Attempt {
             family: *family,
             path,
-            surface: &surface,
+            surface: &mut surface,
+            shared: &shared,
             options,
             capture: &capture,
             refused: Vec::new(),
@@ -104,17 +111,61 @@ type Plan = Vec<(&'static Hook, Choice)>;
 /// A program that the kernel turned down.
 struct Refused {
     event: &'static str,
+    symbol: &'static str,
     kinds: &'static [AttachKind],
     kind: AttachKind,
     reason: String,
     log: Option<String>,
 }
 
+/// What all objects are loaded with. Without it, libbpf reads the BTF of the kernel and of each
+/// module again for each object.
+struct Shared {
+    /// The structures that programs read.
+    types: Option<MemoryFile>,
+    /// Where fentry and fexit programs go.
+    handlers: Option<TargetHandlers>,
+    /// The BTFs of modules.
+    btfs: HashMap<String, OwnedFd>,
+}
+
+impl Shared {
+    /// Prepares what it can; the rest is left to libbpf.
+    fn new(surface: &Surface) -> Self {
+        let types = surface.types.as_ref();
+        let types = types.map(|types| MemoryFile::new(types));
+        let types = types.transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "failed to store the kernel's types");
+            None
+        });
+        let handlers = TargetHandlers::install()
+            .inspect_err(|error| tracing::warn!(%error, "failed to install handlers"));
+        Self {
+            types,
+            handlers: handlers.ok(),
+            btfs: module_btfs().unwrap_or_default(),
+        }
+    }
+
+    /// The number that stands for a function which an fentry or fexit program goes to.
+    fn ticket(&self, surface: &Surface, hook: &Hook, target: &Target) -> Option<i32> {
+        let home = target.module().unwrap_or(VMLINUX);
+        let function = surface.function(home, hook.symbol)?;
+        let btf_fd = match target.module() {
+            None => 0,
+            Some(module) => u32::try_from(self.btfs.get(module)?.as_raw_fd()).ok()?,
+        };
+        let handlers = self.handlers.as_ref()?;
+        Some(handlers.ticket(BtfTarget { btf_fd, function }))
+    }
+}
+
 /// Loading of one object.
 struct Attempt<'a> {
     family: Family,
     path: &'a Path,
-    surface: &'a Surface,
+    surface: &'a mut Surface,
+    shared: &'a Shared,
     options: &'a Options,
     capture: &'a Capture,
     refused: Vec<Refused>,
@@ -136,8 +187,20 @@ impl Attempt<'_> {
                     Err(refused) => refused,
                 },
             };
-            self.refused.extend(refused);
+            self.file(refused);
         }
+    }
+
+    /// Keeps what was refused, except where ftrace says that nothing can attach there: then the next
+    /// choice heeds it.
+    fn file(&mut self, mut refused: Vec<Refused>) {
+        let by_ftrace = |kind| matches!(kind, AttachKind::Fentry | AttachKind::Fexit);
+        if self.surface.traceable.is_none() && refused.iter().any(|r| by_ftrace(r.kind)) {
+            let hooks: Vec<_> = FAMILIES.iter().flat_map(|f| hooks_of(*f)).collect();
+            self.surface.ask_ftrace(&hooks);
+            refused.retain(|r| !(by_ftrace(r.kind) && self.surface.is_untraceable(r.symbol)));
+        }
+        self.refused.extend(refused);
     }
 
     fn plan(&self) -> Plan {
@@ -163,19 +226,44 @@ impl Attempt<'_> {
             .map_err(|error| format!("failed to read {}: {error}", self.path.display()))?;
         let mut builder = ObjectBuilder::default();
         let external = chosen(plan).any(|(_, _, _, target)| target.external_btf);
-        if let Some(btf) = self.options.btf.as_ref().filter(|_| external) {
-            builder.btf_custom_path(btf).map_err(one_line)?;
+        let types = match &self.options.btf {
+            Some(btf) if external => Some(btf.clone()),
+            _ => self.shared.types.as_ref().map(MemoryFile::path),
+        };
+        if let Some(types) = types {
+            builder.btf_custom_path(types).map_err(one_line)?;
         }
         let mut open = builder.open_memory(&bytes).map_err(one_line)?;
-        let names: Vec<_> = chosen(plan)
-            .map(|(hook, _, kind, _)| hook.prog(kind))
+        self.select(plan, &mut open, wanted)?;
+        self.configure(&mut open)?;
+        open.load().map_err(one_line)
+    }
+
+    /// Has the chosen programs that `wanted` picks loaded, and says where they go.
+    fn select(
+        &self,
+        plan: &Plan,
+        open: &mut OpenObject,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        let chosen: HashMap<_, _> = chosen(plan)
+            .map(|(hook, _, kind, target)| (hook.prog(kind), (hook, kind, target)))
             .collect();
         for mut prog in open.progs_mut() {
             let name = prog.name().to_string_lossy().into_owned();
-            prog.set_autoload(names.contains(&name) && wanted(&name));
+            let target = chosen.get(&name).filter(|_| wanted(&name));
+            prog.set_autoload(target.is_some());
+            let Some((hook, AttachKind::Fentry | AttachKind::Fexit, target)) = target else {
+                continue;
+            };
+            if self.shared.handlers.is_none() {
+                continue;
+            }
+            let ticket = self.shared.ticket(self.surface, hook, target);
+            let ticket = ticket.ok_or_else(|| format!("{name} has no target in the BTF"))?;
+            prog.set_attach_target(ticket, None).map_err(one_line)?;
         }
-        self.configure(&mut open)?;
-        open.load().map_err(one_line)
+        Ok(())
     }
 
     /// Hands over what BTF says to user space alone.
@@ -208,6 +296,7 @@ impl Attempt<'_> {
                 let reason = self.load(plan, |name| name == prog).err()?;
                 Some(Refused {
                     event: hook.event,
+                    symbol: hook.symbol,
                     kinds,
                     kind,
                     reason,
@@ -220,6 +309,7 @@ impl Attempt<'_> {
         }
         let all = chosen(plan).map(|(hook, kinds, kind, _)| Refused {
             event: hook.event,
+            symbol: hook.symbol,
             kinds,
             kind,
             reason: error.to_owned(),
@@ -239,6 +329,7 @@ impl Attempt<'_> {
                     let log = self.capture.tail();
                     refused.push(Refused {
                         event: hook.event,
+                        symbol: hook.symbol,
                         kinds,
                         kind,
                         reason,

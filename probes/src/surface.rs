@@ -3,14 +3,17 @@
 //! Only the names that hooks ask for are kept. Parsing is apart from reading, so that choices can be
 //! tested without a kernel.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::btf::{self, BtfNames, HEADER_BYTES, Header};
-use crate::hooks::{Hook, SCO_FLOWCTL};
+use crate::btf::{Btf, BtfNames};
+use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS};
 use crate::preempt::kernel_is_preemptible;
+use crate::reduce::reduce;
 use crate::tracefs::Tracefs;
 
 /// The wanted names that a kernel has, by source. A source that could not be read says why.
@@ -24,7 +27,10 @@ pub(crate) struct Surface {
     pub(crate) btf: HashMap<String, Result<BtfNames, String>>,
     /// BTF that the user gave, for structures that the kernel's own BTF does not describe.
     pub(crate) external: Option<Result<BtfNames, String>>,
-    /// Functions that ftrace, and so fentry and fexit, can attach to; `None` if it does not say.
+    /// The structures that programs read, from the kernel's own BTF; `None` if it cannot be read.
+    pub(crate) types: Option<Vec<u8>>,
+    /// Functions that ftrace, and so fentry and fexit, can attach to; `None` if it does not say, or
+    /// was not asked ([`Surface::ask_ftrace`]).
     pub(crate) traceable: Option<HashSet<String>>,
     /// Can the kernel preempt its own code, so that fentry and fexit lose events?
     pub(crate) preemptible: bool,
@@ -54,88 +60,125 @@ pub(crate) const VMLINUX: &str = "vmlinux";
 impl Surface {
     /// Looks at the running kernel for what these hooks need.
     pub(crate) fn of_running_kernel(hooks: &[&Hook], external: Option<&Path>) -> Self {
-        let mut wanted: HashSet<&str> = hooks.iter().map(|hook| hook.symbol).collect();
-        let symbols = File::open("/proc/kallsyms")
-            .and_then(|file| kallsyms(BufReader::new(file), &wanted))
-            .map_err(|error| format!("failed to read /proc/kallsyms: {error}"));
-        let traceable = Tracefs::find()
-            .and_then(|tracefs| File::open(tracefs.path("available_filter_functions")).ok())
-            .and_then(|file| filter_functions(BufReader::new(file), &wanted).ok());
-        wanted.extend(hooks.iter().flat_map(|hook| hook.structs));
+        let symbols = wanted_symbols(hooks);
+        let mut wanted = symbols.clone();
+        wanted.extend(STRUCTS);
         wanted.insert(SCO_FLOWCTL);
-        let mut homes: HashSet<&str> = hooks.iter().map(|hook| hook.module).collect();
-        homes.insert(VMLINUX);
+        let modules = fs::read_to_string("/proc/modules")
+            .map_or_else(|_| HashSet::new(), |text| modules(&text));
+        let homes: BTreeSet<&str> = hooks.iter().map(|hook| hook.module).collect();
+        let (btf, types) = read_btfs(&homes, &wanted);
         Self {
-            symbols,
-            modules: fs::read_to_string("/proc/modules")
-                .map_or_else(|_| HashSet::new(), |text| modules(&text)),
-            btf: homes
-                .into_iter()
-                .filter_map(|home| Some((home.to_owned(), read_btf(home, &wanted)?)))
-                .collect(),
+            symbols: File::open("/proc/kallsyms")
+                .and_then(|file| kallsyms(BufReader::with_capacity(BUFFER_BYTES, file), &symbols))
+                .map_err(|error| format!("failed to read /proc/kallsyms: {error}")),
+            modules,
+            btf,
             external: external.map(|path| read_external(path, &wanted)),
-            traceable,
+            types,
+            traceable: None,
             preemptible: kernel_is_preemptible(),
         }
     }
+
+    /// Reads what ftrace can reach, unless that is known. It takes the kernel long to say, and
+    /// matters only once it has refused a program: to tell a function that nothing can attach to
+    /// from a fault.
+    pub(crate) fn ask_ftrace(&mut self, hooks: &[&Hook]) {
+        if self.traceable.is_none() {
+            let symbols = wanted_symbols(hooks);
+            self.traceable = Tracefs::find()
+                .and_then(|tracefs| File::open(tracefs.path("available_filter_functions")).ok())
+                .and_then(|file| filter_functions(BufReader::new(file), &symbols).ok());
+        }
+    }
+
+    /// Does ftrace say that it cannot reach this function?
+    pub(crate) fn is_untraceable(&self, symbol: &str) -> bool {
+        let names = self.traceable.as_ref();
+        names.is_some_and(|names| !names.contains(symbol))
+    }
+
+    /// The number of a function in the BTF of its home.
+    pub(crate) fn function(&self, home: &str, symbol: &str) -> Option<u32> {
+        let names = self.btf.get(home)?.as_ref().ok()?;
+        names.functions.get(symbol).copied()
+    }
+}
+
+/// More than the kernel gives at a time.
+const BUFFER_BYTES: usize = 1 << 16;
+
+fn wanted_symbols<'a>(hooks: &[&'a Hook]) -> HashSet<&'a str> {
+    hooks.iter().map(|hook| hook.symbol).collect()
 }
 
 /// Reads `/proc/kallsyms`: `address type name[\t[module]]`.
 fn kallsyms(lines: impl BufRead, wanted: &HashSet<&str>) -> io::Result<Symbols> {
     let mut symbols = Symbols::default();
+    let mut first_bytes = [false; 256];
+    for first in wanted.iter().filter_map(|name| name.bytes().next()) {
+        first_bytes[usize::from(first)] = true;
+    }
     for_each_line(lines, |line| {
-        let mut words = line.split_ascii_whitespace();
-        let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next())
-        else {
-            return;
-        };
-        let base = name.split('.').next().unwrap_or(name);
-        if !wanted.contains(base) {
-            return;
-        }
-        if base.len() < name.len() {
-            // A cold part is never the function's entry.
-            if !name.contains(".cold") {
-                symbols
-                    .suffixed
-                    .entry(base.to_owned())
-                    .or_default()
-                    .push(name.to_owned());
-            }
+        // Most of some 200 000 lines end here. The address has a fixed width on a 64-bit kernel.
+        if line.len() > 19
+            && line[16] == b' '
+            && line[18] == b' '
+            && !first_bytes[usize::from(line[19])]
+        {
             return;
         }
-        symbols
-            .exact
-            .entry(name.to_owned())
-            .or_default()
-            .push(Symbol {
-                module: words
-                    .next()
-                    .map(|module| module.trim_matches(['[', ']']).to_owned()),
-                address: u64::from_str_radix(address, 16).unwrap_or(0),
-            });
+        if let Ok(line) = str::from_utf8(line) {
+            file_symbol(line, wanted, &mut symbols);
+        }
     })?;
     Ok(symbols)
+}
+
+fn file_symbol(line: &str, wanted: &HashSet<&str>, symbols: &mut Symbols) {
+    let mut words = line.split_ascii_whitespace();
+    let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next()) else {
+        return;
+    };
+    let base = name.split('.').next().unwrap_or(name);
+    if !wanted.contains(base) {
+        return;
+    }
+    if base.len() < name.len() {
+        // A cold part is never the function's entry.
+        if !name.contains(".cold") {
+            let suffixed = symbols.suffixed.entry(base.to_owned()).or_default();
+            suffixed.push(name.to_owned());
+        }
+        return;
+    }
+    let exact = symbols.exact.entry(name.to_owned()).or_default();
+    exact.push(Symbol {
+        module: words
+            .next()
+            .map(|module| module.trim_matches(['[', ']']).to_owned()),
+        address: u64::from_str_radix(address, 16).unwrap_or(0),
+    });
 }
 
 /// Reads `available_filter_functions`: `name [module]`.
 fn filter_functions(lines: impl BufRead, wanted: &HashSet<&str>) -> io::Result<HashSet<String>> {
     let mut found = HashSet::new();
     for_each_line(lines, |line| {
-        if let Some(name) = line
-            .split_ascii_whitespace()
-            .next()
-            .filter(|name| wanted.contains(name))
-        {
+        let first = str::from_utf8(line)
+            .ok()
+            .and_then(|line| line.split_ascii_whitespace().next());
+        if let Some(name) = first.filter(|name| wanted.contains(name)) {
             found.insert(name.to_owned());
         }
     })?;
     Ok(found)
 }
 
-fn for_each_line(mut lines: impl BufRead, mut each: impl FnMut(&str)) -> io::Result<()> {
-    let mut line = String::new();
-    while lines.read_line(&mut line)? > 0 {
+fn for_each_line(mut lines: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
         each(&line);
         line.clear();
     }
@@ -150,40 +193,63 @@ fn modules(text: &str) -> HashSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Wanted names in the BTF of a module or of `vmlinux`; `None` if the kernel shows no such BTF.
-fn read_btf(home: &str, wanted: &HashSet<&str>) -> Option<Result<BtfNames, String>> {
+/// Wanted names in a BTF, by its home.
+type Btfs = HashMap<String, Result<BtfNames, String>>;
+
+/// Reads the BTF of vmlinux and of these modules: wanted names of each, and the structures that
+/// programs read. What the kernel shows no BTF of is not there.
+fn read_btfs(homes: &BTreeSet<&str>, wanted: &HashSet<&str>) -> (Btfs, Option<Vec<u8>>) {
+    let mut names = Btfs::new();
+    let mut read = Vec::new();
+    let base = read_btf(VMLINUX, None);
+    if let Some(Ok(base)) = &base {
+        read.push((VMLINUX, Arc::clone(base)));
+    }
+    if let Some(Err(error)) = &base {
+        names.insert(VMLINUX.to_owned(), Err(error.clone()));
+    }
+    let base = base.and_then(Result::ok);
+    for home in homes.iter().copied().filter(|home| *home != VMLINUX) {
+        match read_btf(home, base.clone()) {
+            Some(Ok(btf)) => read.push((home, btf)),
+            Some(Err(error)) => _ = names.insert(home.to_owned(), Err(error)),
+            None => {}
+        }
+    }
+    let mut structs: BTreeMap<&str, Vec<(&Btf, u32)>> = BTreeMap::new();
+    for (home, btf) in &read {
+        let own = btf.names(wanted);
+        for name in STRUCTS {
+            // Modules repeat each other's structures; the first that has one is its owner, as
+            // libbpf prefers vmlinux.
+            if let (Some(ids), false) = (own.structs.get(*name), structs.contains_key(name)) {
+                structs.insert(name, ids.iter().map(|id| (&**btf, *id)).collect());
+            }
+        }
+        names.insert((*home).to_owned(), Ok(own));
+    }
+    let wanted: Vec<_> = structs.into_values().flatten().collect();
+    let types = base.is_some().then(|| reduce(&wanted));
+    (names, types)
+}
+
+/// The BTF of a module or of `vmlinux`; `None` if the kernel shows no such BTF.
+fn read_btf(home: &str, base: Option<Arc<Btf>>) -> Option<Result<Arc<Btf>, String>> {
     let path = Path::new("/sys/kernel/btf").join(home);
     if !path.exists() {
         return None;
     }
-    let read = || -> Result<BtfNames, Box<dyn std::error::Error>> {
-        let bytes = fs::read(&path)?;
-        let base = if home == VMLINUX {
-            Vec::new()
-        } else {
-            vmlinux_strings()?
-        };
-        Ok(btf::names(&bytes, &base, wanted)?)
-    };
-    Some(read().map_err(|error| format!("failed to read {}: {error}", path.display())))
-}
-
-/// The strings of vmlinux's BTF, which those of modules continue.
-fn vmlinux_strings() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let mut file = File::open("/sys/kernel/btf/vmlinux")?;
-    let mut header = [0; HEADER_BYTES];
-    file.read_exact(&mut header)?;
-    let (begin, length) = Header::parse(&header)?.strings;
-    file.seek(SeekFrom::Start(begin as u64))?;
-    let mut strings = Vec::new();
-    file.take(length as u64).read_to_end(&mut strings)?;
-    Ok(strings)
+    let failed = |error: &dyn Display| format!("failed to read {}: {error}", path.display());
+    let parse = |bytes| Btf::parse(bytes, base).map_err(|error| failed(&error));
+    let read = fs::read(&path).map_err(|error| failed(&error));
+    Some(read.and_then(parse).map(Arc::new))
 }
 
 fn read_external(path: &Path, wanted: &HashSet<&str>) -> Result<BtfNames, String> {
     let bytes =
         fs::read(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
-    btf::names(&bytes, &[], wanted).map_err(|error| format!("{}: {error}", path.display()))
+    let btf = Btf::parse(bytes, None).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(btf.names(wanted))
 }
 
 #[cfg(test)]

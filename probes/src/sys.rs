@@ -1,9 +1,19 @@
-//! The one call that libbpf-rs does not wrap.
+//! The calls that libbpf-rs does not wrap.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_int, c_long};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libbpf_sys::{bpf_prog_get_info_by_fd, bpf_prog_info};
+use libbpf_sys::{
+    BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type,
+    bpf_btf_get_fd_by_id, bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info,
+    bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load_opts, bpf_program,
+    libbpf_prog_handler_opts, libbpf_register_prog_handler, libbpf_unregister_prog_handler,
+};
 
 /// Runs of a program that the kernel skipped, because it was already running on that CPU.
 ///
@@ -19,4 +29,169 @@ pub(crate) fn recursion_misses(prog: BorrowedFd<'_>) -> io::Result<u64> {
         return Err(io::Error::from_raw_os_error(-result));
     }
     Ok(info.recursion_misses)
+}
+
+/// A file without a name, gone with this value.
+#[derive(Debug)]
+pub(crate) struct MemoryFile(File);
+
+impl MemoryFile {
+    /// Makes one with this content.
+    pub(crate) fn new(content: &[u8]) -> io::Result<Self> {
+        // SAFETY: the name is a string that ends with 0; the result is checked below.
+        let raw = unsafe { libc::memfd_create(c"btf".as_ptr(), libc::MFD_CLOEXEC) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just returned this descriptor and nobody else has it.
+        let mut file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
+        file.write_all(content)?;
+        Ok(Self(file))
+    }
+
+    /// The name by which this process can open it.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// The kernel's BTFs of modules, by the module's name: handles that attachments refer to.
+///
+/// # Errors
+///
+/// What bpf(2) says; kernels before 5.11 have none of modules.
+pub(crate) fn module_btfs() -> io::Result<HashMap<String, OwnedFd>> {
+    let mut found = HashMap::new();
+    let mut id = 0;
+    loop {
+        // SAFETY: `id` is read and written for the call alone.
+        if unsafe { bpf_btf_get_next_id(id, &raw mut id) } < 0 {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(found),
+                _ => Err(error),
+            };
+        }
+        // SAFETY: takes no memory.
+        let raw = unsafe { bpf_btf_get_fd_by_id(id) };
+        if raw < 0 {
+            // It may have gone meanwhile.
+            continue;
+        }
+        // SAFETY: the kernel just returned this descriptor and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        if let Some(name) = kernel_btf_name(&fd)? {
+            found.insert(name, fd);
+        }
+    }
+}
+
+/// The name of a BTF if it is the kernel's or a module's.
+fn kernel_btf_name(btf: &OwnedFd) -> io::Result<Option<String>> {
+    let mut name = [0_u8; 64];
+    let mut info = bpf_btf_info {
+        name: name.as_mut_ptr().expose_provenance() as u64,
+        name_len: 64,
+        ..Default::default()
+    };
+    let mut length = u32::try_from(size_of::<bpf_btf_info>()).map_err(io::Error::other)?;
+    // SAFETY: `info` is writable for `length` bytes, and its one pointer is good for `name_len`.
+    let result = unsafe { bpf_btf_get_info_by_fd(btf.as_raw_fd(), &raw mut info, &raw mut length) };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
+    Ok((info.kernel_btf != 0).then(|| name.to_string_lossy().into_owned()))
+}
+
+/// A function as the kernel wants it named for fentry and fexit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BtfTarget {
+    /// Handle of the module's BTF; 0: vmlinux's.
+    pub(crate) btf_fd: u32,
+    /// Number of the function there.
+    pub(crate) function: u32,
+}
+
+static TARGETS: Mutex<Vec<BtfTarget>> = Mutex::new(Vec::new());
+
+fn targets() -> MutexGuard<'static, Vec<BtfTarget>> {
+    TARGETS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has libbpf take the targets of fentry and fexit programs from [`TargetHandlers::ticket`], while
+/// it lives, instead of looking for their names in all BTFs of the kernel.
+///
+/// libbpf has one table of handlers for the process: no other thread may load such programs then.
+#[derive(Debug)]
+pub(crate) struct TargetHandlers(Vec<c_int>);
+
+impl TargetHandlers {
+    /// Puts the handlers in place.
+    pub(crate) fn install() -> io::Result<Self> {
+        let mut handlers = Self(Vec::new());
+        handlers.add(c"fentry+".into(), BPF_TRACE_FENTRY)?;
+        handlers.add(c"fexit+".into(), BPF_TRACE_FEXIT)?;
+        Ok(handlers)
+    }
+
+    fn add(&mut self, section: CString, attach: bpf_attach_type) -> io::Result<()> {
+        let options = libbpf_prog_handler_opts {
+            sz: size_of::<libbpf_prog_handler_opts>() as u64,
+            prog_prepare_load_fn: Some(set_target),
+            ..Default::default()
+        };
+        // SAFETY: libbpf copies the name and the options; the callback is a function of this
+        // program and lives as long as it.
+        let handler = unsafe {
+            libbpf_register_prog_handler(
+                section.as_ptr(),
+                BPF_PROG_TYPE_TRACING,
+                attach,
+                &raw const options,
+            )
+        };
+        if handler < 0 {
+            return Err(io::Error::from_raw_os_error(-handler));
+        }
+        self.0.push(handler);
+        Ok(())
+    }
+
+    /// What to give a program as the descriptor of the program that it attaches to, so that it
+    /// attaches to this target. A number that libbpf hands on to the handler and to nobody else.
+    #[expect(clippy::unused_self, reason = "only while the handlers are in place")]
+    pub(crate) fn ticket(&self, target: BtfTarget) -> i32 {
+        let mut targets = targets();
+        targets.push(target);
+        i32::try_from(targets.len()).unwrap_or(i32::MAX)
+    }
+}
+
+impl Drop for TargetHandlers {
+    fn drop(&mut self) {
+        for handler in &self.0 {
+            // SAFETY: takes no memory. It was registered by this value.
+            unsafe { libbpf_unregister_prog_handler(*handler) };
+        }
+        targets().clear();
+    }
+}
+
+/// Exchanges the ticket of a program for its target.
+unsafe extern "C" fn set_target(
+    _prog: *mut bpf_program,
+    options: *mut bpf_prog_load_opts,
+    _cookie: c_long,
+) -> c_int {
+    // SAFETY: libbpf calls this with options of its own, which nobody else uses meanwhile.
+    let options = unsafe { &mut *options };
+    let index = (options.attach_prog_fd as usize).checked_sub(1);
+    let Some(target) = index.and_then(|index| targets().get(index).copied()) else {
+        return -libc::EINVAL;
+    };
+    options.attach_prog_fd = 0;
+    options.attach_btf_obj_fd = target.btf_fd;
+    options.attach_btf_id = target.function;
+    0
 }
