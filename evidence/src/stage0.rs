@@ -134,7 +134,7 @@ mod tests {
     /// Check that an order with a field that nobody knows is refused rather than half obeyed.
     #[test]
     fn order_with_unknown_field_is_refused() {
-        let json = r#"{"order":"power_off","force":true}"#;
+        let json = r#"{"order":"run","argv":["/agent"],"force":true}"#;
         assert!(serde_json::from_str::<Order>(json).is_err());
     }
 }
