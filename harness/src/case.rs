@@ -1,38 +1,76 @@
 //! One case: one scenario on one kernel, in a machine of its own.
 
+use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::expect::{cross_check, expect};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::saves::{self, NoGuest, Saves};
+use crate::splats::{self, Splat};
 use anyhow::Context as _;
 use evidence::{ExitStatus, Scenario};
 use kernels::KernelId;
 use metrics::{Family, Series, Snapshot, State, diff};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Memory of a guest, MiB.
-const MEMORY_MIB: u32 = 512;
+pub const MEMORY_MIB: u32 = 512;
 /// How long QEMU may take to end by itself after its port closed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What one case came to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CaseResult {
     /// The kernel's name in kernels.toml.
+    #[schemars(with = "String")]
     pub kernel: KernelId,
     /// The scenario's name.
     pub scenario: String,
+    /// The judgement in one word.
+    pub class: Class,
     /// The judgement.
     pub outcome: Outcome,
+    /// What earlier tries came to. Not empty: the case is flaky.
+    pub earlier: Vec<Outcome>,
+    /// What the kernel complained about, excused or not.
+    pub splats: Vec<Splat>,
+    /// The folder with everything that is needed to do it again, beside the report.
+    pub bundle: Option<String>,
     /// How long each part took.
     pub timings: Timings,
-    /// What the values should have been.
+    /// What the values should have been: metric, labels and value of each series.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub expected: Snapshot,
     /// Everything that came home.
     pub evidence: Evidence,
+}
+
+impl CaseResult {
+    /// The result of a case of which nothing is known but the outcome.
+    #[must_use]
+    pub fn bare(kernel: &KernelId, scenario: &str, outcome: Outcome) -> Self {
+        Self {
+            kernel: kernel.clone(),
+            scenario: scenario.to_owned(),
+            class: outcome.class(),
+            outcome,
+            earlier: Vec::new(),
+            splats: Vec::new(),
+            bundle: None,
+            timings: Timings::default(),
+            expected: Snapshot::new(),
+            evidence: Evidence::default(),
+        }
+    }
+
+    fn conclude(mut self, outcome: Outcome) -> Self {
+        self.class = outcome.class();
+        self.outcome = outcome;
+        self
+    }
 }
 
 /// How a guest comes to be.
@@ -76,27 +114,19 @@ pub fn run(
     scenario: &Scenario,
     watch: Watch<'_>,
 ) -> CaseResult {
-    let mut result = CaseResult {
-        kernel: kernel.clone(),
-        scenario: scenario.name.clone(),
-        outcome: Outcome::Cancelled,
-        timings: Timings::default(),
-        expected: Snapshot::new(),
-        evidence: Evidence::default(),
-    };
+    let mut result = CaseResult::bare(kernel, &scenario.name, Outcome::Cancelled);
     let mut guest = match begin(image, setting, watch) {
         Ok(guest) => guest,
         Err(NoGuest::Outside(error)) => {
-            result.outcome = Outcome::NotRun {
+            return result.conclude(Outcome::NotRun {
                 error: format!("{error:#}"),
-            };
-            return result;
+            });
         }
         Err(NoGuest::Died(death)) => {
             let (ending, evidence) = *death;
+            let outcome = judge_ending(&ending, &evidence, None);
             result.evidence = evidence;
-            result.outcome = judge_ending(&ending, &result.evidence, None);
-            return result;
+            return result.conclude(outcome);
         }
     };
     let ending = converse(&mut guest, setting, scenario);
@@ -109,9 +139,10 @@ pub fn run(
         .map(|status| QemuEnd(format!("QEMU ended: {status}")));
     result.timings = guest.timings;
     result.evidence = guest.evidence;
+    result.splats = splats::find(kernel, &result.evidence.kmsg);
     result.expected = expect(scenario, &result.evidence);
-    result.outcome = judge(&ending, &result.evidence, &result.expected, qemu);
-    result
+    let outcome = judge(&ending, &result, qemu);
+    result.conclude(outcome)
 }
 
 /// A guest that is booted or restored.
@@ -144,12 +175,11 @@ fn converse(guest: &mut Guest<'_>, setting: Setting<'_>, scenario: &Scenario) ->
     }
 }
 
-fn judge(
-    ending: &Ending,
-    evidence: &Evidence,
-    expected: &Snapshot,
-    qemu: Option<QemuEnd>,
-) -> Outcome {
+/// A wrong value outranks a complaint of the kernel, which outranks a series that is missing.
+fn judge(ending: &Ending, result: &CaseResult, qemu: Option<QemuEnd>) -> Outcome {
+    let CaseResult {
+        evidence, expected, ..
+    } = result;
     let complete = matches!(ending, Ending::Complete);
     let regular = evidence.done && evidence.exited == Some(ExitStatus::Code(0));
     if !complete || !regular {
@@ -157,11 +187,19 @@ fn judge(
     }
     let mut differences = compare(evidence, expected);
     differences.extend(cross_check(evidence));
-    if differences.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Differs { differences }
+    if !differences.is_empty() {
+        return Outcome::Differs { differences };
     }
+    let counts = |splat: &&Splat| splat.excused.is_none();
+    let splats: Vec<Splat> = result.splats.iter().filter(counts).cloned().collect();
+    if !splats.is_empty() {
+        return Outcome::Splat { splats };
+    }
+    if !evidence.lost.is_empty() {
+        let series = evidence.lost.clone();
+        return Outcome::Absent { series };
+    }
+    Outcome::Passed
 }
 
 /// Expected against observed, for the families whose programs are all attached; a program that is

@@ -2,9 +2,12 @@
 
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
+use crate::needs::KernelConfig;
 use evidence::{Order, Scenario, Stage0Record};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is pushed into a guest.
@@ -19,7 +22,7 @@ pub struct Payload {
 }
 
 /// How long each part took, milliseconds. What did not happen has none.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
     /// From starting QEMU to stage 0's first word.
     pub boot_ms: Option<u64>,
@@ -271,4 +274,16 @@ pub struct Image {
     pub kernel: PathBuf,
     /// The initial RAM file system for it.
     pub initramfs: PathBuf,
+    /// `uname -r` under it.
+    pub release: String,
+    /// What it was built with; `None` if that is not known.
+    pub config: Option<Arc<KernelConfig>>,
+}
+
+impl Image {
+    /// Why this kernel cannot carry out a scenario, if its configuration says so.
+    #[must_use]
+    pub fn lacks(&self, scenario: &Scenario) -> Option<String> {
+        self.config.as_ref()?.lacks(scenario)
+    }
 }

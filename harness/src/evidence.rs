@@ -7,27 +7,35 @@ use evidence::{
     Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The records of one guest, sorted into their kinds. Nothing here is judged yet.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// `uname -r` of the guest.
     pub release: Option<String>,
     /// What became of each module that was tried.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub modules: Vec<(String, ModuleOutcome)>,
     /// What became of each eBPF program.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub probes: Vec<ProbeReport>,
     /// Series that no attached program measures.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub lost: Vec<Lost>,
     /// What the socket calls returned.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub calls: Vec<CallCount>,
     /// The controllers' ledgers, by hci index.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub ledgers: BTreeMap<u16, Vec<Entry>>,
     /// The kernel's own counters, by hci index.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub devices: BTreeMap<u16, DeviceCounters>,
     /// What the probes counted.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
     /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
     pub kmsg: Vec<(u8, u64, String)>,
@@ -38,6 +46,7 @@ pub struct Evidence {
     /// The agent said that everything was carried out and reported.
     pub done: bool,
     /// How the agent ended.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub exited: Option<ExitStatus>,
     /// What the guest was at when it was last heard of.
     pub phase: String,

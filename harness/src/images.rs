@@ -1,11 +1,13 @@
 //! A bootable image for a kernel of kernels.toml, made once and kept.
 
 use crate::drive::Image;
+use crate::needs::KernelConfig;
 use crate::progress::{Progress, Task};
 use anyhow::Context as _;
 use kernels::modules::ModuleSet;
 use kernels::{Keep, KernelId, Manifest};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use vm_images::{Cache, Context, Event, Mirrors, ensure_kernel, initramfs};
 
 /// The modules that an image carries. Stage 0 loads the first set by itself, the others on order.
@@ -101,9 +103,13 @@ impl Images {
             ready.tree.vmlinuz()
         };
         let initramfs = initramfs(&self.cache, &ready.tree, stage0, &SETS)?;
+        let config = ready.tree.config();
+        let config = config.and_then(|path| KernelConfig::read(&path).ok());
         Ok(Image {
             kernel: boot,
             initramfs,
+            release: ready.tree.release().to_owned(),
+            config: config.map(Arc::new),
         })
     }
 

@@ -3,17 +3,22 @@
 //! The harness never links libbpf: it meets the probes in the guest's evidence alone.
 
 pub mod accel;
+pub mod bundle;
 pub mod case;
+pub mod class;
 pub mod drive;
 pub mod evidence;
 pub mod expect;
 pub mod images;
 pub mod machine;
 pub mod matrix;
+pub mod needs;
 pub mod outcome;
 pub mod payload;
 pub mod progress;
 pub mod report;
 pub mod saves;
 pub mod scenarios;
+pub mod select;
+pub mod splats;
 mod sys;

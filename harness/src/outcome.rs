@@ -1,16 +1,36 @@
 //! From what came home to a judgement.
 
 use crate::evidence::{Ending, Evidence};
+use crate::splats::Splat;
 use evidence::ExitStatus;
+use metrics::Lost;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The judgement on one scenario on one kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// Every value is as expected.
     Passed,
+    /// Every value that is measured is as expected; some are not measured, as the probes foretold
+    /// from what this kernel offers.
+    Absent {
+        /// The missing series, and why each is missing.
+        #[schemars(with = "Vec<serde_json::Value>")]
+        series: Vec<Lost>,
+    },
+    /// The kernel lacks what the scenario is about, by its own configuration. Nothing was run.
+    NotApplicable {
+        /// What it lacks.
+        reason: String,
+    },
+    /// Every value is right, but the kernel complained.
+    Splat {
+        /// Each complaint that is not excused.
+        splats: Vec<Splat>,
+    },
     /// Some value is not.
     Differs {
         /// Each of them.
@@ -42,7 +62,7 @@ pub enum Outcome {
 }
 
 /// How a guest died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeathClass {
     /// The kernel panicked.
@@ -52,7 +72,7 @@ pub enum DeathClass {
     /// The agent ended without its end record.
     AgentDied,
     /// QEMU ended while the guest lived.
-    QemuDied,
+    LostVm,
     /// What came over the port is not what a guest sends.
     CorruptRecord,
 }
@@ -63,14 +83,14 @@ impl fmt::Display for DeathClass {
             Self::Panic => "panic",
             Self::Hang => "hang",
             Self::AgentDied => "agent-died",
-            Self::QemuDied => "qemu-died",
+            Self::LostVm => "lost-vm",
             Self::CorruptRecord => "corrupt-record",
         })
     }
 }
 
 /// One value that is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deviation {
     /// The metric, or the witness that disagrees.
     pub metric: String,
@@ -132,7 +152,7 @@ pub fn judge_ending(ending: &Ending, evidence: &Evidence, qemu: Option<QemuEnd>)
         ),
         Ending::Closed(Ok(())) | Ending::Unreachable(_) => {
             let how = qemu.map_or_else(|| "QEMU hung up".to_owned(), |end| end.0);
-            died(DeathClass::QemuDied, how)
+            died(DeathClass::LostVm, how)
         }
         Ending::Complete => judge_exit(evidence),
     }
@@ -177,8 +197,8 @@ mod tests {
     /// Check that each way to die is told from the others, and that a panic outranks them all.
     #[rstest]
     #[case::hang(Ending::Silence, "", DeathClass::Hang)]
-    #[case::qemu(Ending::Closed(Ok(())), "", DeathClass::QemuDied)]
-    #[case::write(Ending::Unreachable(io::ErrorKind::BrokenPipe.into()), "", DeathClass::QemuDied)]
+    #[case::qemu(Ending::Closed(Ok(())), "", DeathClass::LostVm)]
+    #[case::write(Ending::Unreachable(io::ErrorKind::BrokenPipe.into()), "", DeathClass::LostVm)]
     #[case::protocol(Ending::Protocol { theirs: 9 }, "", DeathClass::CorruptRecord)]
     #[case::agent(Ending::Complete, "", DeathClass::AgentDied)]
     #[case::panic(

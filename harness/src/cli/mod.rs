@@ -1,5 +1,9 @@
 //! Commands, options, exit codes.
 
+mod lab;
+mod replay;
+mod report;
+mod selection;
 mod test_kernels;
 mod update_kernels;
 
@@ -12,13 +16,17 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit code: something that is needed is missing.
 const COULD_NOT_RUN: u8 = 4;
+/// Exit code: a word of the command line is wrong.
+const USAGE: u8 = 2;
+/// Exit code: the user stopped it.
+const CANCELLED: u8 = 130;
 
 const EXIT_CODES: &str = "\
 Exit codes:
     0  every value is as expected
-    1  a metric differs, or a scenario could not be carried out
+    1  a metric differs, a scenario could not be carried out, or the kernel complained
     2  wrong usage
-    3  a guest did not live to the end (panic, hang, agent-died, qemu-died, corrupt-record)
+    3  a guest did not live to the end (panic, hang, agent-died, lost-vm, corrupt-record)
     4  something that is needed is missing (a package, a tool, the network)
   130  stopped by Ctrl-C";
 
@@ -37,6 +45,14 @@ enum Command {
     TestKernels(test_kernels::Options),
     /// Refresh kernels.lock from the archive's signed index
     UpdateKernels(update_kernels::Options),
+    /// Join reports of several runs, and write them as JUnit, Markdown or HTML
+    #[command(visible_alias = "merge")]
+    Report(report::ReportOptions),
+    /// Say what regressed, what was mended and what is new between two reports; exit code 1 if something regressed
+    Diff(report::DiffOptions),
+    /// Run one case again from the bundle that its failure left
+    #[command(after_help = EXIT_CODES)]
+    Replay(replay::Options),
 }
 
 /// Where kernels come from.
@@ -59,6 +75,9 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::TestKernels(options) => test_kernels::run(&options),
         Command::UpdateKernels(options) => update_kernels::run(&options),
+        Command::Report(options) => report::report(&options),
+        Command::Diff(options) => report::diff(&options),
+        Command::Replay(options) => replay::run(&options),
     };
     result.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}"));

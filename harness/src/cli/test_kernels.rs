@@ -1,234 +1,144 @@
 //! `test-kernels`: the main job.
 
-use super::{ArchiveOptions, complain, is_set, print, repository, stop_flag};
+use super::lab::{Lab, LabOptions, Manner};
+use super::selection::Selection;
+use super::{complain, print, repository};
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use evidence::Scenario;
-use harness::accel;
-use harness::case::{Setting, Start};
-use harness::images::Images;
-use harness::machine::Accel;
-use harness::matrix::{self, Cell, Settings};
-use harness::payload::Built;
-use harness::progress::Progress;
-use harness::report::{Report, SCHEMA};
-use harness::saves::Saves;
-use harness::scenarios;
+use harness::bundle;
+use harness::case::{CaseResult, Setting};
+use harness::matrix::Cell;
+use harness::report::{Files, Report};
 use kernels::{KernelId, Manifest};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 /// Options of `test-kernels`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// A kernel of kernels.toml, e.g. debian:6.12; may be given more than once
-    #[arg(long, value_name = "KERNEL")]
-    kernel: Vec<String>,
-    /// A group of kernels.toml [default: smoke, unless --kernel is given]
-    #[arg(long, value_name = "GROUP")]
-    group: Option<String>,
-    /// A scenario; may be given more than once [default: all]
-    #[arg(long, value_name = "SCENARIO")]
-    scenario: Vec<String>,
-    /// How many machines at a time [default: the number of processors]
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
-    /// Who executes the guests [default: kvm if a guest really comes up under it, else tcg]
-    #[arg(long, value_enum)]
-    accel: Option<Accel>,
-    /// How the probes attach
-    #[arg(long, value_enum, default_value_t = Attach::Auto)]
-    attach: Attach,
-    /// Boot each guest, instead of restoring one that was booted once and saved
+    #[command(flatten)]
+    selection: Selection,
+    /// Start nothing more once something is wrong
     #[arg(long)]
-    boot: bool,
-    /// Seconds of silence after which a guest counts as hung
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    patience: u64,
-    /// Fail if a pinned package has left the archive, instead of taking the newest of its series
-    #[arg(long)]
-    locked: bool,
+    fail_fast: bool,
+    /// How often to try again what failed outside the guest; never a wrong value
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
     /// List kernels and scenarios, run nothing
     #[arg(long)]
     list: bool,
-    /// Print the report as JSON
+    /// Print the report (or the list) as JSON; its schema: `cargo xtask report --schema`
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    archive: ArchiveOptions,
-}
-
-/// How the probes attach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Attach {
-    /// The best way that the kernel offers, program by program
-    Auto,
-    /// kprobes and kretprobes only
-    Kprobe,
+    files: Files,
+    #[command(flatten)]
+    lab: LabOptions,
 }
 
 /// Runs the matrix and reports.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::load(&repository().join("kernels.toml"))?;
-    let (kernels, scenarios) = match (
-        select_kernels(&manifest, options),
-        select_scenarios(options),
-    ) {
-        (Ok(kernels), Ok(scenarios)) => (kernels, scenarios),
-        (Err(error), _) | (_, Err(error)) => {
+    let cells = match options.selection.cells(&manifest) {
+        Ok(cells) => cells,
+        Err(error) => {
             complain(&format!("error: {error:#}"));
-            return Ok(ExitCode::from(2));
+            return Ok(ExitCode::from(super::USAGE));
         }
     };
     if options.list {
-        print(&list(&kernels, &scenarios));
+        print(&list(&cells, options.json)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = stop_flag().context("failed to catch Ctrl-C")?;
-    let cancelled = || is_set(&stop);
-    let built = Built::load()?;
-    let progress = Progress::on_stderr();
-    let start = Instant::now();
-    let images = Images::open(
-        options.archive.cache.as_deref(),
-        options.archive.mirror.as_deref(),
-        repository(),
-    )?;
-    let cells = prepare(
-        &images,
-        &built,
-        &kernels,
-        &scenarios,
-        options.locked,
-        &progress,
-        &cancelled,
-    )?;
-    let Some(canary) = cells.first() else {
-        return Ok(ExitCode::from(130));
+    let lab = Lab::open(&options.lab)?;
+    let manner = Manner {
+        retries: options.retries,
+        fail_fast: options.fail_fast,
     };
-    let choice = accel::choose(options.accel, &canary.image, images.folder(), &cancelled);
-    progress.line(&format!(
-        "guests run under {}: {}",
-        choice.accel, choice.reason
-    ));
-    let mut payload = built.payload;
-    if options.attach == Attach::Kprobe {
-        payload
-            .agent_arguments
-            .extend(["--attach".to_owned(), "kprobe".to_owned()]);
-    }
-    let saves = Saves::new(images.cache().clone()).context("failed to run QEMU")?;
-    let line = |text: &str| progress.line(text);
-    let case = Setting {
-        accel: choice.accel,
-        start: if options.boot {
-            Start::Boot
-        } else {
-            Start::Restore(&saves)
-        },
-        payload: &payload,
-        line: &line,
-    };
-    let settings = Settings {
-        case,
-        patience: Duration::from_secs(options.patience),
-        jobs: options.jobs.unwrap_or_else(processors),
-    };
-    let results = matrix::run(&cells, settings, &progress, &cancelled);
-    let report = Report {
-        schema: SCHEMA.to_owned(),
-        accel: choice.accel,
-        accel_reason: choice.reason.clone(),
-        total: start.elapsed(),
-        results,
-    };
-    print(&render(&report, options.json)?);
-    let exit = if cancelled() {
-        130
+    let cached = lab.images.folder().join(bundle::FOLDER);
+    let bundles = options.files.bundles().unwrap_or(cached);
+    let report = lab.run(&cells, manner, |cell, setting, result| {
+        keep_bundle(&lab, &bundles, cell, setting, result);
+    });
+    options.files.write(&report)?;
+    print(&render(&report, options.json, &bundles)?);
+    let exit = if lab.cancelled() {
+        super::CANCELLED
     } else {
         report.exit() as u8
     };
     Ok(ExitCode::from(exit))
 }
 
-fn render(report: &Report, json: bool) -> anyhow::Result<String> {
-    if json {
-        let text = serde_json::to_string_pretty(report).context("failed to write the report")?;
-        return Ok(text + "\n");
+/// A failure without a bundle is still a failure: what went wrong with the bundle is only said.
+fn keep_bundle(
+    lab: &Lab,
+    folder: &Path,
+    cell: &Cell,
+    setting: Setting<'_>,
+    result: &mut CaseResult,
+) {
+    if result.class.is_right() || lab.cancelled() {
+        return;
     }
-    Ok(report.to_text())
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn select_kernels(manifest: &Manifest, options: &Options) -> anyhow::Result<Vec<KernelId>> {
-    let mut kernels = Vec::new();
-    for wanted in &options.kernel {
-        kernels.push(manifest.find(wanted)?.0.clone());
-    }
-    let group = options
-        .group
-        .as_deref()
-        .or_else(|| kernels.is_empty().then_some("smoke"));
-    if let Some(group) = group {
-        kernels.extend(manifest.group(group)?.into_iter().cloned());
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    kernels.retain(|kernel| seen.insert(kernel.clone()));
-    Ok(kernels)
-}
-
-fn select_scenarios(options: &Options) -> anyhow::Result<Vec<Scenario>> {
-    let all = scenarios::all();
-    if options.scenario.is_empty() {
-        return Ok(all);
-    }
-    let find = |wanted: &String| {
-        let found = all.iter().find(|scenario| scenario.name == *wanted);
-        found.cloned().with_context(|| {
-            let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
-            format!(
-                "there is no scenario {wanted:?}; there are: {}",
-                names.join(", ")
-            )
-        })
-    };
-    options.scenario.iter().map(find).collect()
-}
-
-fn list(kernels: &[KernelId], scenarios: &[Scenario]) -> String {
-    let kernels = kernels.iter().map(|kernel| format!("kernel    {kernel}\n"));
-    let scenarios = scenarios
-        .iter()
-        .map(|s| format!("scenario  {}: {}\n", s.name, s.about));
-    kernels.chain(scenarios).collect()
-}
-
-/// One image per kernel, made or found in the cache, then all cells.
-fn prepare(
-    images: &Images,
-    built: &Built,
-    kernels: &[KernelId],
-    scenarios: &[Scenario],
-    locked: bool,
-    progress: &Progress,
-    cancelled: &dyn Fn() -> bool,
-) -> anyhow::Result<Vec<Cell>> {
-    let mut cells = Vec::new();
-    for kernel in kernels {
-        if cancelled() {
-            return Ok(Vec::new());
+    match bundle::write(folder, &cell.image, &cell.scenario, setting, result) {
+        Ok(place) => {
+            let name = place.file_name().map(PathBuf::from).unwrap_or_default();
+            let shown = Path::new(bundle::FOLDER).join(name);
+            result.bundle = Some(shown.display().to_string());
         }
-        let image = images
-            .provide(kernel, &built.stage0, locked, progress)
-            .with_context(|| format!("failed to provide kernel {kernel}"))?;
-        cells.extend(scenarios.iter().map(|scenario| Cell {
-            kernel: kernel.clone(),
-            image: image.clone(),
-            scenario: scenario.clone(),
-        }));
+        Err(error) => lab
+            .progress
+            .line(&format!("warning: no replay bundle: {error:#}")),
     }
-    Ok(cells)
+}
+
+fn render(report: &Report, json: bool, bundles: &Path) -> anyhow::Result<String> {
+    if json {
+        return report.to_json().context("failed to write the report");
+    }
+    let mut text = report.to_text();
+    let wrong = report.results.iter().filter(|r| r.bundle.is_some());
+    for result in wrong {
+        let place = bundles.join(bundle::name(&result.kernel, &result.scenario));
+        text.push_str(&format!("replay: cargo xtask replay {}\n", place.display()));
+    }
+    Ok(text)
+}
+
+/// What `--list --json` prints.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    kernel: String,
+    scenario: &'a str,
+    about: &'a str,
+}
+
+fn list(cells: &[(KernelId, Scenario)], json: bool) -> anyhow::Result<String> {
+    if json {
+        let listed: Vec<Listed<'_>> = cells
+            .iter()
+            .map(|(kernel, scenario)| Listed {
+                kernel: kernel.to_string(),
+                scenario: &scenario.name,
+                about: &scenario.about,
+            })
+            .collect();
+        return Ok(serde_json::to_string_pretty(&listed)? + "\n");
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let kernels = cells
+        .iter()
+        .map(|(kernel, _)| format!("kernel    {kernel}\n"));
+    let scenarios = cells
+        .iter()
+        .map(|(_, scenario)| format!("scenario  {}: {}\n", scenario.name, scenario.about));
+    for line in kernels.chain(scenarios) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Ok(lines.concat())
 }

@@ -112,7 +112,7 @@ fn agent_that_ends_early_is_agent_died() {
 
 /// Check that a QEMU that somebody kills is reported as that.
 #[test]
-fn qemu_killed_is_qemu_died() {
+fn qemu_killed_is_a_lost_vm() {
     let kill = |sign: harness::drive::Sign<'_>| {
         if sign.phase == "loading probes" {
             let pid = sign.qemu_pid.to_string();
@@ -124,5 +124,5 @@ fn qemu_killed_is_qemu_died() {
         ..Run::new(KERNEL, scenario("l2cap-seqpacket"))
     }
     .go();
-    assert_eq!(death(result.outcome).0, DeathClass::QemuDied);
+    assert_eq!(death(result.outcome).0, DeathClass::LostVm);
 }

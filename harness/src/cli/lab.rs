@@ -1,0 +1,300 @@
+//! What every command that runs guests needs, and its options.
+
+use super::{ArchiveOptions, is_set, repository, stop_flag};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use evidence::Scenario;
+use harness::accel::{self, Choice};
+use harness::case::{CaseResult, MEMORY_MIB, Setting, Start};
+use harness::drive::{Image, Payload};
+use harness::images::Images;
+use harness::machine::Accel;
+use harness::matrix::{self, Cell, Finished, Settings};
+use harness::outcome::Outcome;
+use harness::payload::Built;
+use harness::progress::Progress;
+use harness::report::{KernelInfo, Report, SCHEMA};
+use harness::saves::Saves;
+use harness::select::{available_mib, default_jobs};
+use kernels::{KernelId, Lock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// Options of every command that runs guests.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LabOptions {
+    /// How many machines at a time [default: one per processor, fewer if memory is short]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<usize>,
+    /// Who executes the guests [default: kvm if a guest really comes up under it, else tcg]
+    #[arg(long, value_enum)]
+    pub(super) accel: Option<Accel>,
+    /// How the probes attach
+    #[arg(long, value_enum, default_value_t = Attach::Auto)]
+    pub(super) attach: Attach,
+    /// Boot each guest, instead of restoring one that was booted once and saved
+    #[arg(long)]
+    pub(super) boot: bool,
+    /// Seconds of silence after which a guest counts as hung
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_SECONDS)]
+    pub(super) patience: u64,
+    /// Fail if a pinned package has left the archive, instead of taking the newest of its series
+    #[arg(long)]
+    pub(super) locked: bool,
+    #[command(flatten)]
+    pub(super) archive: ArchiveOptions,
+}
+
+const PATIENCE_SECONDS: u64 = 60;
+
+/// How the probes attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Attach {
+    /// The best way that the kernel offers, program by program
+    Auto,
+    /// kprobes and kretprobes only
+    Kprobe,
+}
+
+impl LabOptions {
+    /// Those that decide what a run does, as words to give again.
+    fn again(&self) -> Vec<String> {
+        let Self {
+            jobs: _,
+            accel,
+            attach,
+            boot,
+            patience,
+            locked: _,
+            archive: _,
+        } = self;
+        let accel = accel.map(|accel| format!("--accel {accel}"));
+        let attach = (*attach == Attach::Kprobe).then(|| "--attach kprobe".to_owned());
+        let boot = boot.then(|| "--boot".to_owned());
+        let patience = (*patience != PATIENCE_SECONDS).then(|| format!("--patience {patience}"));
+        [accel, attach, boot, patience]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            default_jobs(processors, available_mib(&meminfo), MEMORY_MIB)
+        })
+    }
+}
+
+/// Images, payload, saved machines.
+pub(super) struct Lab {
+    pub(super) options: LabOptions,
+    pub(super) images: Images,
+    pub(super) built: Built,
+    pub(super) payload: Payload,
+    pub(super) saves: Saves,
+    pub(super) progress: Progress,
+    stop: Arc<AtomicBool>,
+    start: Instant,
+}
+
+/// How a run of the matrix is to go.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Manner {
+    /// See [`Settings::retries`].
+    pub(super) retries: u32,
+    /// See [`Settings::fail_fast`].
+    pub(super) fail_fast: bool,
+}
+
+impl Lab {
+    /// Opens the cache and reads the payload.
+    pub(super) fn open(options: &LabOptions) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        let stop = stop_flag().context("failed to catch Ctrl-C")?;
+        let built = Built::load()?;
+        let ArchiveOptions { cache, mirror } = &options.archive;
+        let images = Images::open(cache.as_deref(), mirror.as_deref(), repository())?;
+        let saves = Saves::new(images.cache().clone()).context("failed to run QEMU")?;
+        let mut payload = built.payload.clone();
+        if options.attach == Attach::Kprobe {
+            let words = ["--attach", "kprobe"].map(str::to_owned);
+            payload.agent_arguments.extend(words);
+        }
+        Ok(Self {
+            options: options.clone(),
+            images,
+            built,
+            payload,
+            saves,
+            progress: Progress::on_stderr(),
+            stop,
+            start,
+        })
+    }
+
+    /// Does the user want to stop?
+    pub(super) fn cancelled(&self) -> bool {
+        is_set(&self.stop)
+    }
+
+    /// The image of one kernel.
+    pub(super) fn image(&self, kernel: &KernelId) -> anyhow::Result<Image> {
+        self.images
+            .provide(
+                kernel,
+                &self.built.stage0,
+                self.options.locked,
+                &self.progress,
+            )
+            .with_context(|| format!("failed to provide kernel {kernel}"))
+    }
+
+    /// Who executes, said once.
+    pub(super) fn choose_accel(&self, canary: &Image) -> Choice {
+        let cancelled = || self.cancelled();
+        let folder = self.images.folder();
+        let choice = accel::choose(self.options.accel, canary, folder, &cancelled);
+        self.progress.line(&format!(
+            "guests run under {}: {}",
+            choice.accel, choice.reason
+        ));
+        choice
+    }
+
+    /// What all cases share.
+    pub(super) fn setting<'a>(
+        &'a self,
+        accel: Accel,
+        line: &'a (dyn Fn(&str) + Sync),
+    ) -> Setting<'a> {
+        let start = if self.options.boot {
+            Start::Boot
+        } else {
+            Start::Restore(&self.saves)
+        };
+        Setting {
+            accel,
+            start,
+            payload: &self.payload,
+            line,
+        }
+    }
+
+    /// Provides the kernels, runs the cells, reports. A kernel that cannot be had costs its own
+    /// cells only.
+    pub(super) fn run(
+        &self,
+        wanted: &[(KernelId, Scenario)],
+        manner: Manner,
+        finished: impl Fn(&Cell, Setting<'_>, &mut CaseResult) + Sync,
+    ) -> Report {
+        let (cells, mut results) = self.prepare(wanted);
+        let mut report = self.blank_report();
+        let Some(canary) = cells.first() else {
+            report.results = results;
+            report.not_started = wanted.len() - report.results.len();
+            return report;
+        };
+        let choice = self.choose_accel(&canary.image);
+        let line = |text: &str| self.progress.line(text);
+        let setting = self.setting(choice.accel, &line);
+        let settings = Settings {
+            case: setting,
+            patience: Duration::from_secs(self.options.patience),
+            jobs: self.options.jobs(),
+            retries: manner.retries,
+            fail_fast: manner.fail_fast,
+        };
+        let told: Finished<'_> = &|cell, result| finished(cell, setting, result);
+        let cancelled = || self.cancelled();
+        results.extend(matrix::run(
+            &cells,
+            settings,
+            &self.progress,
+            &cancelled,
+            told,
+        ));
+        let lock = Lock::load(self.images.lock_file()).ok();
+        for cell in &cells {
+            let version = lock.as_ref().and_then(|lock| lock.get(&cell.kernel).ok());
+            let info = KernelInfo {
+                release: cell.image.release.clone(),
+                version: version.map(|locked| locked.version.to_string()),
+            };
+            report.kernels.insert(cell.kernel.to_string(), info);
+        }
+        report.accel = choice.accel;
+        report.accel_reason = choice.reason;
+        report.not_started = wanted.len() - results.len();
+        report.results = results;
+        report.total_ms = self.elapsed_ms();
+        report
+    }
+
+    /// A report of results that were come by otherwise.
+    pub(super) fn report_of(&self, results: Vec<CaseResult>, accel: Accel) -> Report {
+        Report {
+            accel,
+            results,
+            total_ms: self.elapsed_ms(),
+            ..self.blank_report()
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.start
+            .elapsed()
+            .as_millis()
+            .try_into()
+            .unwrap_or(u64::MAX)
+    }
+
+    fn blank_report(&self) -> Report {
+        Report {
+            schema: SCHEMA.to_owned(),
+            accel: self.options.accel.unwrap_or(Accel::Tcg),
+            accel_reason: "no guest was started".to_owned(),
+            total_ms: 0,
+            options: self.options.again(),
+            kernels: BTreeMap::new(),
+            results: Vec::new(),
+            not_started: 0,
+        }
+    }
+
+    /// One image per kernel, made or found in the cache; and the results of those without one.
+    fn prepare(&self, wanted: &[(KernelId, Scenario)]) -> (Vec<Cell>, Vec<CaseResult>) {
+        let mut images: BTreeMap<&KernelId, Result<Image, String>> = BTreeMap::new();
+        let mut cells = Vec::new();
+        let mut failed = Vec::new();
+        for (kernel, scenario) in wanted {
+            if self.cancelled() {
+                return (Vec::new(), Vec::new());
+            }
+            let image = images.entry(kernel).or_insert_with(|| {
+                self.image(kernel).map_err(|error| {
+                    let error = format!("{error:#}");
+                    self.progress.line(&format!("error: {error}"));
+                    error
+                })
+            });
+            match image {
+                Ok(image) => cells.push(Cell {
+                    kernel: kernel.clone(),
+                    image: image.clone(),
+                    scenario: scenario.clone(),
+                }),
+                Err(error) => {
+                    let error = error.clone();
+                    let outcome = Outcome::NotRun { error };
+                    failed.push(CaseResult::bare(kernel, &scenario.name, outcome));
+                }
+            }
+        }
+        (cells, failed)
+    }
+}
