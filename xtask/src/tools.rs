@@ -26,7 +26,7 @@ enum Evidence {
 /// Where Debian and its kin keep static libraries.
 const LIBRARY_FOLDERS: [&str; 3] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     // The guests.
     Need {
         evidence: Evidence::Program("qemu-system-x86_64"),
@@ -67,6 +67,11 @@ const NEEDS: [Need; 10] = [
     Need {
         evidence: Evidence::Program("gpgv"),
         package: "gpgv",
+    },
+    // Checks the signatures of modules that no signed index vouches for.
+    Need {
+        evidence: Evidence::Program("openssl"),
+        package: "openssl",
     },
     Need {
         evidence: Evidence::File("/usr/share/keyrings/debian-archive-keyring.gpg"),

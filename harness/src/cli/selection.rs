@@ -44,7 +44,7 @@ impl Selection {
         let mut kernels: Vec<KernelId> = Vec::new();
         for wanted in &self.kernel {
             if !is_glob(wanted) {
-                kernels.push(manifest.find(wanted)?.0.clone());
+                kernels.push(manifest.choose(wanted)?);
                 continue;
             }
             let names = manifest.iter().map(|(kernel, _)| kernel.clone());
