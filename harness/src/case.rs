@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{cross_check, expect};
+use crate::expect::{FAMILIES, cross_check, expect};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::saves::{self, NoGuest, Saves};
@@ -11,7 +11,7 @@ use crate::splats::{self, Splat};
 use anyhow::Context as _;
 use evidence::{ExitStatus, Scenario};
 use kernels::KernelId;
-use metrics::{Family, Series, Snapshot, State, diff};
+use metrics::{Series, Snapshot, State, diff};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -208,12 +208,11 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
     let Some(observed) = &evidence.observed else {
         return vec![deviation("snapshot", "", "one", "none")];
     };
-    let families = [Family::Socket, Family::Credits];
     let measured = |series: &Series| !evidence.lost.iter().any(|lost| lost.covers(series));
     let expected = expected
-        .restrict(&families)
+        .restrict(FAMILIES)
         .filter(|series, _| measured(series));
-    let differences = diff(&expected, &observed.restrict(&families));
+    let differences = diff(&expected, &observed.restrict(FAMILIES));
     let mut deviations: Vec<Deviation> = differences.into_iter().map(Deviation::from).collect();
     let lost = evidence
         .probes

@@ -2,13 +2,12 @@
 //!
 //! A program's name is `<event>_<attach kind>`; its object is its family's.
 
-use metrics::catalogue::{
-    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
-    SLOTS_MINIMUM, SOCKET_BYTES, SOCKET_CALLS,
-};
+mod credits;
+mod socket;
+
 use metrics::{Family, Metric};
 
-use metrics::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe, Run};
+use metrics::AttachKind::{self, Fentry, Kprobe};
 
 /// One event in the kernel and the ways to see it.
 #[derive(Debug)]
@@ -45,102 +44,6 @@ impl Hook {
 
 const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
 
-macro_rules! socket_hooks {
-    ($($module:literal $proto:literal),*) => { &[$(
-        Hook {
-            event: concat!($proto, "_sock_sendmsg"),
-            module: $module,
-            symbol: concat!($proto, "_sock_sendmsg"),
-            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
-            structs: &[],
-            feeds: &[
-                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "write")] },
-                Feed { metric: &SOCKET_BYTES, labels: &[("proto", $proto), ("direction", "write")] },
-            ],
-        },
-        Hook {
-            event: concat!($proto, "_sock_recvmsg"),
-            module: $module,
-            symbol: concat!($proto, "_sock_recvmsg"),
-            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
-            structs: &[],
-            feeds: &[
-                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "read")] },
-                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "peek")] },
-                Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "errqueue")] },
-                Feed { metric: &SOCKET_BYTES, labels: &[("proto", $proto), ("direction", "read")] },
-            ],
-        },
-    )*] };
-}
-
-const SOCKET: &[Hook] = socket_hooks!(
-    "bluetooth" "l2cap", "bluetooth" "sco", "bluetooth" "hci", "rfcomm" "rfcomm", "bluetooth" "iso"
-);
-
-const CREDITS: &[Hook] = &[
-    Hook {
-        event: "hci_send_frame",
-        module: "bluetooth",
-        symbol: "hci_send_frame",
-        variants: ENTRY,
-        structs: &["hci_dev", "hci_conn"],
-        feeds: &[
-            Feed {
-                metric: &SLOTS_AT_SEND,
-                labels: &[],
-            },
-            Feed {
-                metric: &SLOTS_MINIMUM,
-                labels: &[],
-            },
-        ],
-    },
-    Hook {
-        event: "hci_event_packet",
-        module: "bluetooth",
-        symbol: "hci_event_packet",
-        variants: ENTRY,
-        structs: &["hci_dev", "hci_conn"],
-        feeds: &[
-            Feed {
-                metric: &COMPLETED_PACKETS,
-                labels: &[],
-            },
-            Feed {
-                metric: &COMPLETED_PACKETS_EVENTS,
-                labels: &[],
-            },
-        ],
-    },
-    Hook {
-        event: "hci_unregister_dev",
-        module: "bluetooth",
-        symbol: "hci_unregister_dev",
-        variants: ENTRY,
-        structs: &["hci_dev"],
-        // Without it a new device goes on with the counts of the last one of its number.
-        feeds: &[],
-    },
-    Hook {
-        event: "slots",
-        module: "bluetooth",
-        symbol: DEVICE_LIST,
-        variants: &[&[Run]],
-        structs: &["hci_dev"],
-        feeds: &[
-            Feed {
-                metric: &SLOTS_FREE,
-                labels: &[],
-            },
-            Feed {
-                metric: &SLOTS_CAPACITY,
-                labels: &[],
-            },
-        ],
-    },
-];
-
 /// Head of the list of all devices.
 pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
 
@@ -166,8 +69,8 @@ pub(crate) const SCO_FLOWCTL: &str = "HCI_SCO_FLOWCTL";
 /// The events of a family; none if it has no programs of its own.
 pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
     match family {
-        Family::Socket => SOCKET,
-        Family::Credits => CREDITS,
+        Family::Socket => socket::HOOKS,
+        Family::Credits => credits::HOOKS,
         Family::Buffer | Family::Urb | Family::Latency | Family::Hci | Family::Probe => &[],
     }
 }
@@ -219,7 +122,7 @@ mod tests {
     /// it would be relocated against nothing.
     #[test]
     fn structs_are_those_of_the_header() {
-        let header = include_str!("../bpf/compat.bpf.h");
+        let header = include_str!("../../bpf/compat.bpf.h");
         let described: BTreeSet<_> = header
             .lines()
             .filter_map(|line| {

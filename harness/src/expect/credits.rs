@@ -1,0 +1,101 @@
+//! The credits family: the ledgers say what each packet took and each event gave back.
+
+use crate::evidence::Evidence;
+use controller::{BufferSize, Detail, Entry, LinkKind, Pool, Profile};
+use evidence::Scenario;
+use metrics::Snapshot;
+use metrics::catalogue::{
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
+    SLOTS_MINIMUM,
+};
+
+/// The four pools of a profile, and their names as label values.
+fn pools(profile: &Profile) -> [(Pool, &'static str, BufferSize); 4] {
+    [
+        (Pool::Acl, "acl", profile.acl),
+        (Pool::Sco, "sco", profile.sco),
+        (Pool::Le, "le", profile.le),
+        (Pool::Iso, "iso", profile.iso),
+    ]
+}
+
+/// Adds the family's series.
+pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
+    for ((hci, entries), profile) in evidence.ledgers.iter().zip(&scenario.controllers) {
+        expect_slots(snapshot, &format!("hci{hci}"), profile, entries);
+    }
+}
+
+fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: &[Entry]) {
+    for (pool, kind, size) in pools(profile) {
+        let labels = [("hci", hci), ("kind", kind)];
+        let mut free = i64::from(size.packets);
+        for slots in entries
+            .iter()
+            .flat_map(|entry| slots_after(entry, pool, profile))
+        {
+            match slots {
+                Slots::Taken(left) => {
+                    free = i64::from(left);
+                    snapshot.observe(&SLOTS_AT_SEND, &labels, u64::from(left));
+                    snapshot.set_minimum(&SLOTS_MINIMUM, &labels, free);
+                }
+                Slots::Returned { packets, left } => {
+                    free = i64::from(left);
+                    snapshot.add(&COMPLETED_PACKETS, &labels, u64::from(packets));
+                }
+            }
+        }
+        if size.packets > 0 {
+            snapshot.set(&SLOTS_CAPACITY, &labels, i64::from(size.packets));
+            snapshot.set(&SLOTS_FREE, &labels, free);
+        }
+    }
+    let events = entries
+        .iter()
+        .filter(|entry| !entry.completed().is_empty())
+        .count();
+    let events = u64::try_from(events).expect("a count fits");
+    snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", hci)], events);
+}
+
+/// What a packet does to a pool.
+enum Slots {
+    /// A data packet took one.
+    Taken(u16),
+    /// An event gave some back.
+    Returned { packets: u16, left: u16 },
+}
+
+/// The pool that a link's packets take their slots from. LE links use the ACL buffers of a
+/// controller that has none for LE. Spec: Core 5.4, Vol 4, Part E, 4.1.1.
+fn pool_of(link: LinkKind, profile: &Profile) -> Pool {
+    match link {
+        LinkKind::Acl => Pool::Acl,
+        LinkKind::Le if profile.le.packets == 0 => Pool::Acl,
+        LinkKind::Le => Pool::Le,
+        LinkKind::Sco | LinkKind::Esco => Pool::Sco,
+        LinkKind::Cis | LinkKind::Bis => Pool::Iso,
+    }
+}
+
+fn slots_after(entry: &Entry, pool: Pool, profile: &Profile) -> Vec<Slots> {
+    match &entry.detail {
+        Detail::DataFromHost {
+            slots_after: Some(left),
+            link: Some(link),
+            ..
+        } if pool_of(*link, profile) == pool => {
+            vec![Slots::Taken(*left)]
+        }
+        Detail::Completed { links } => links
+            .iter()
+            .filter(|link| link.pool == pool)
+            .map(|link| Slots::Returned {
+                packets: link.packets,
+                left: link.slots_after,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}

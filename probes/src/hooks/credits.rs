@@ -1,0 +1,72 @@
+//! The credits family: packets to the driver, events from the controller, the list of devices.
+
+use super::{DEVICE_LIST, ENTRY, Feed, Hook};
+use metrics::AttachKind::Run;
+use metrics::catalogue::{
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
+    SLOTS_MINIMUM,
+};
+
+/// The events.
+pub(super) const HOOKS: &[Hook] = &[
+    Hook {
+        event: "hci_send_frame",
+        module: "bluetooth",
+        symbol: "hci_send_frame",
+        variants: ENTRY,
+        structs: &["hci_dev", "hci_conn"],
+        feeds: &[
+            Feed {
+                metric: &SLOTS_AT_SEND,
+                labels: &[],
+            },
+            Feed {
+                metric: &SLOTS_MINIMUM,
+                labels: &[],
+            },
+        ],
+    },
+    Hook {
+        event: "hci_event_packet",
+        module: "bluetooth",
+        symbol: "hci_event_packet",
+        variants: ENTRY,
+        structs: &["hci_dev", "hci_conn"],
+        feeds: &[
+            Feed {
+                metric: &COMPLETED_PACKETS,
+                labels: &[],
+            },
+            Feed {
+                metric: &COMPLETED_PACKETS_EVENTS,
+                labels: &[],
+            },
+        ],
+    },
+    Hook {
+        event: "hci_unregister_dev",
+        module: "bluetooth",
+        symbol: "hci_unregister_dev",
+        variants: ENTRY,
+        structs: &["hci_dev"],
+        // Without it a new device goes on with the counts of the last one of its number.
+        feeds: &[],
+    },
+    Hook {
+        event: "slots",
+        module: "bluetooth",
+        symbol: DEVICE_LIST,
+        variants: &[&[Run]],
+        structs: &["hci_dev"],
+        feeds: &[
+            Feed {
+                metric: &SLOTS_FREE,
+                labels: &[],
+            },
+            Feed {
+                metric: &SLOTS_CAPACITY,
+                labels: &[],
+            },
+        ],
+    },
+];
