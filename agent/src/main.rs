@@ -5,6 +5,7 @@
 mod bluetooth;
 mod calls;
 mod controllers;
+mod misbehave;
 mod observe;
 mod port;
 mod steps;

@@ -2,7 +2,7 @@
 
 use evidence::{AgentRecord, FrameKind, FrameWriter, Sender};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The agent's end of the port. One writer: every record goes through here.
@@ -46,6 +46,21 @@ impl Port {
         let phase = phase.into();
         self.lock().phase.clone_from(&phase);
         self.send(&AgentRecord::Progress { phase })
+    }
+
+    /// The next record as bytes, changed by `damage` before they are sent.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub(crate) fn send_damaged(&self, damage: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let phase = "a record that is damaged on its way".to_owned();
+        let json = serde_json::to_vec(&AgentRecord::Progress { phase })?;
+        let mut state = self.lock();
+        let mut bytes = Vec::new();
+        FrameWriter::resume(&mut bytes, Sender::Agent, state.frames.next_seq())
+            .write(FrameKind::Record, &json)?;
+        damage(&mut bytes);
+        state.frames.port_mut().write_all(&bytes)
     }
 
     /// What began last.

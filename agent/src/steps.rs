@@ -3,6 +3,7 @@
 use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use crate::controllers::Controllers;
+use crate::misbehave;
 use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
@@ -16,6 +17,7 @@ use std::{fs, io, thread};
 struct Stage<'a> {
     controllers: &'a Controllers,
     calls: &'a CallLog,
+    port: &'a Port,
     sockets: BTreeMap<String, Socket>,
     /// Where listening sockets are reached.
     services: BTreeMap<String, (BdAddr, Service)>,
@@ -42,6 +44,7 @@ pub(crate) fn carry_out(
     let mut stage = Stage {
         controllers,
         calls,
+        port,
         sockets: BTreeMap::new(),
         services: BTreeMap::new(),
         filled: BTreeMap::new(),
@@ -93,6 +96,7 @@ fn describe(step: &Step) -> String {
         Step::Acks { controller, policy } => format!("controller {controller} acks {policy:?}"),
         Step::FlushAcks { controller } => format!("controller {controller} acks everything"),
         Step::Inject { fault } => format!("inject {fault:?}"),
+        Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
         Step::Panic => "crash the kernel".to_owned(),
         Step::Hang => "stop answering".to_owned(),
     }
@@ -146,6 +150,7 @@ impl Stage<'_> {
                 self.controllers.inject(*fault);
                 Ok(())
             }
+            Step::Misbehave { how } => misbehave::misbehave(*how, self.port),
             Step::Panic => {
                 fs::write("/proc/sysrq-trigger", "c").context("failed to write to sysrq")?;
                 bail!("the kernel survived sysrq c")

@@ -147,6 +147,11 @@ impl<W: Write> FrameWriter<W> {
         self.next_seq
     }
 
+    /// The port itself, for writing what is no frame.
+    pub fn port_mut(&mut self) -> &mut W {
+        &mut self.port
+    }
+
     /// Writes one frame and flushes the port.
     ///
     /// # Errors

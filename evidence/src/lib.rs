@@ -8,6 +8,8 @@
 mod agent;
 mod frame;
 #[cfg(feature = "scenario")]
+mod misbehavior;
+#[cfg(feature = "scenario")]
 mod scenario;
 mod stage0;
 
@@ -16,6 +18,8 @@ pub use agent::{AgentRecord, CallCount, DeviceCounters, Direction, Protocol};
 pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,
 };
+#[cfg(feature = "scenario")]
+pub use misbehavior::Misbehavior;
 #[cfg(feature = "scenario")]
 pub use scenario::{L2capMode, Scenario, Service, Step, Traffic};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};

@@ -1,5 +1,6 @@
 //! A scenario: scripted traffic as data. The harness writes it, the agent carries it out.
 
+use crate::misbehavior::Misbehavior;
 use controller::{AckPolicy, Fault, Profile};
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,11 @@ pub enum Step {
     Inject {
         /// How.
         fault: Fault,
+    },
+    /// Go wrong on purpose.
+    Misbehave {
+        /// How.
+        how: Misbehavior,
     },
     /// Crash the guest's kernel through sysrq.
     Panic,

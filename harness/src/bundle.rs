@@ -261,6 +261,7 @@ mod tests {
             start: Start::Boot,
             payload: &payload,
             line: &|_| {},
+            keep: None,
         };
         let kernel = "debian:6.1".parse().unwrap();
         let result = CaseResult::bare(&kernel, "l2cap-seqpacket", Outcome::Cancelled);

@@ -6,7 +6,8 @@ use crate::evidence::{Ending, Evidence};
 use crate::expect::{FAMILIES, cross_check, expect};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
-use crate::saves::{self, NoGuest, Saves};
+use crate::repeat::Repeats;
+use crate::saves::{self, NoGuest, Saves, Stage};
 use crate::splats::{self, Splat};
 use anyhow::Context as _;
 use evidence::{ExitStatus, Scenario};
@@ -35,6 +36,9 @@ pub struct CaseResult {
     pub outcome: Outcome,
     /// What earlier tries came to. Not empty: the case is flaky.
     pub earlier: Vec<Outcome>,
+    /// How often it was run, if more than once; the rest of this tells of the worst of them.
+    #[serde(default)]
+    pub repeats: Option<Repeats>,
     /// What the kernel complained about, excused or not.
     pub splats: Vec<Splat>,
     /// The folder with everything that is needed to do it again, beside the report.
@@ -58,6 +62,7 @@ impl CaseResult {
             class: outcome.class(),
             outcome,
             earlier: Vec::new(),
+            repeats: None,
             splats: Vec::new(),
             bundle: None,
             timings: Timings::default(),
@@ -93,7 +98,12 @@ pub struct Setting<'a> {
     pub payload: &'a Payload,
     /// Told what is worth a line.
     pub line: &'a (dyn Fn(&str) + Sync),
+    /// Given each guest that lives although its case went wrong, before it is ended.
+    pub keep: Option<Keep<'a>>,
 }
+
+/// What is to be done with a guest whose case went wrong.
+pub type Keep<'a> = &'a (dyn Fn(&CaseResult, &mut Guest<'_>) + Sync);
 
 impl std::fmt::Debug for Setting<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -130,6 +140,12 @@ pub fn run(
         }
     };
     let ending = converse(&mut guest, setting, scenario);
+    if let (Some(keep), Ending::Complete) = (setting.keep, &ending) {
+        let so_far = assess(result.clone(), scenario, &guest, &ending, None);
+        if !so_far.class.is_right() {
+            keep(&so_far, &mut guest);
+        }
+    }
     let patience = match ending {
         Ending::Closed(_) | Ending::Unreachable(_) => LAST_WORDS,
         _ => Duration::ZERO,
@@ -137,11 +153,22 @@ pub fn run(
     let qemu = guest
         .finish(patience)
         .map(|status| QemuEnd(format!("QEMU ended: {status}")));
+    assess(result, scenario, &guest, &ending, qemu)
+}
+
+/// From what a guest said to a judgement.
+fn assess(
+    mut result: CaseResult,
+    scenario: &Scenario,
+    guest: &Guest<'_>,
+    ending: &Ending,
+    qemu: Option<QemuEnd>,
+) -> CaseResult {
     result.timings = guest.timings;
-    result.evidence = guest.evidence;
-    result.splats = splats::find(kernel, &result.evidence.kmsg);
+    result.evidence = guest.evidence.clone();
+    result.splats = splats::find(&result.kernel, &result.evidence.kmsg);
     result.expected = expect(scenario, &result.evidence);
-    let outcome = judge(&ending, &result, qemu);
+    let outcome = judge(ending, &result, qemu);
     result.conclude(outcome)
 }
 
@@ -149,7 +176,10 @@ pub fn run(
 fn begin<'a>(image: &Image, setting: Setting<'_>, watch: Watch<'a>) -> Result<Guest<'a>, NoGuest> {
     let spec = saves::spec(image, setting.accel, MEMORY_MIB);
     match setting.start {
-        Start::Restore(saves) => saves.guest(&spec, watch, &vm_images::Quiet, setting.line),
+        Start::Restore(saves) => {
+            let quiet = &vm_images::Quiet;
+            saves.guest(&spec, Stage::Bluetooth, watch, quiet, setting.line)
+        }
         Start::Boot => {
             let vm = Vm::start(&spec)
                 .context("cannot start QEMU")

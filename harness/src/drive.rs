@@ -3,9 +3,10 @@
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
 use crate::needs::KernelConfig;
-use evidence::{Order, Scenario, Stage0Record};
+use evidence::{ExitStatus, Order, Scenario, Stage0Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,6 +100,7 @@ pub struct Guest<'a> {
     start: Instant,
 }
 
+const PING_PATH: &str = "/run/ping";
 const AGENT_PATH: &str = "/run/payload/agent";
 const SCENARIO_PATH: &str = "/run/payload/scenario.json";
 const OBJECTS_PATH: &str = "/run/payload/objects";
@@ -171,6 +173,14 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
+    /// Has the guest answer once.
+    ///
+    /// # Errors
+    /// The guest ended or fell silent before.
+    pub fn ping(&mut self) -> Result<(), Ending> {
+        self.store(PING_PATH, 0o644, &[])
+    }
+
     /// Pushes agent, objects and scenario.
     ///
     /// # Errors
@@ -207,6 +217,31 @@ impl<'a> Guest<'a> {
         self.until(|record| matches!(record, Stage0Record::Exited { .. }))?;
         self.timings.scenario_ms = milliseconds(start.elapsed());
         Ok(())
+    }
+
+    /// Stores files and runs a program until it ends, however long it is silent. What the guest
+    /// says meanwhile is no evidence.
+    ///
+    /// # Errors
+    /// The guest ended before.
+    pub fn sit(
+        &mut self,
+        files: &[(&str, u32, &[u8])],
+        argv: Vec<String>,
+    ) -> Result<ExitStatus, Ending> {
+        let (evidence, watch) = (mem::take(&mut self.evidence), self.watch);
+        self.watch.patience = Duration::MAX;
+        let talk = || {
+            for (path, mode, bytes) in files {
+                self.store(path, *mode, bytes)?;
+            }
+            self.order(&Order::Run { argv })?;
+            self.until(|record| matches!(record, Stage0Record::Exited { .. }))
+        };
+        let talked = talk();
+        self.watch = watch;
+        let exited = mem::replace(&mut self.evidence, evidence).exited;
+        talked.map(|()| exited.unwrap_or(ExitStatus::Code(0)))
     }
 
     /// Lets a machine whose port closed end by itself, so that its last words are heard, and

@@ -3,6 +3,8 @@
 //! The harness never links libbpf: it meets the probes in the guest's evidence alone.
 
 pub mod accel;
+pub mod bench;
+pub mod bisect;
 pub mod bundle;
 pub mod case;
 pub mod class;
@@ -16,9 +18,13 @@ pub mod needs;
 pub mod outcome;
 pub mod payload;
 pub mod progress;
+pub mod repeat;
 pub mod report;
 pub mod saves;
 pub mod scenarios;
 pub mod select;
+pub mod shards;
+pub mod sit;
+pub mod size;
 pub mod splats;
 mod sys;

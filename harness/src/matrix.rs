@@ -7,6 +7,7 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 use evidence::Scenario;
 use kernels::KernelId;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -51,19 +52,45 @@ pub fn run(
     cancelled: &(dyn Fn() -> bool + Sync),
     finished: Finished<'_>,
 ) -> Vec<CaseResult> {
+    let execute = |cell: &Cell| {
+        let mut result = run_cell(cell, settings, progress, cancelled);
+        finished(cell, &mut result);
+        result
+    };
+    let limits = Limits {
+        jobs: settings.jobs,
+        fail_fast: settings.fail_fast,
+    };
+    run_with(cells, limits, cancelled, &execute)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    jobs: usize,
+    fail_fast: bool,
+}
+
+/// One cell's way to its result.
+type Execute<'a> = &'a (dyn Fn(&Cell) -> CaseResult + Sync);
+
+fn run_with(
+    cells: &[Cell],
+    limits: Limits,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    execute: Execute<'_>,
+) -> Vec<CaseResult> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
-    let stop = || cancelled() || (settings.fail_fast && failed.load(Ordering::Relaxed));
+    let stop = || cancelled() || (limits.fail_fast && failed.load(Ordering::Relaxed));
     let (sender, results) = mpsc::channel();
     thread::scope(|scope| {
-        for _ in 0..settings.jobs.clamp(1, cells.len().max(1)) {
+        for _ in 0..limits.jobs.clamp(1, cells.len().max(1)) {
             let sender = sender.clone();
             let (next, failed, stop) = (&next, &failed, &stop);
             scope.spawn(move || {
                 while let Some((index, cell)) = take(cells, next, stop) {
-                    let mut result = run_cell(cell, settings, progress, cancelled);
+                    let result = survive(cell, execute);
                     failed.fetch_or(!result.class.is_right(), Ordering::Relaxed);
-                    finished(cell, &mut result);
                     if sender.send((index, result)).is_err() {
                         return;
                     }
@@ -74,6 +101,24 @@ pub fn run(
         let mut results: Vec<(usize, CaseResult)> = results.iter().collect();
         results.sort_by_key(|(index, _)| *index);
         results.into_iter().map(|(_, result)| result).collect()
+    })
+}
+
+/// A mistake in the harness costs the case that meets it, not the matrix. Its guest dies with it,
+/// as unwinding drops the machine.
+fn survive(cell: &Cell, execute: Execute<'_>) -> CaseResult {
+    // Nothing is shared with a case but what is behind locks, and those heed poison.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| execute(cell)));
+    result.unwrap_or_else(|payload| {
+        let said = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied());
+        let error = format!(
+            "the harness panicked: {}",
+            said.unwrap_or("no reason given")
+        );
+        CaseResult::bare(&cell.kernel, &cell.scenario.name, Outcome::NotRun { error })
     })
 }
 
@@ -140,5 +185,73 @@ fn word(result: &CaseResult) -> String {
         right if right.is_right() => right.to_string(),
         Class::Cancelled => Class::Cancelled.to_string(),
         wrong => wrong.to_string().to_uppercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios;
+
+    fn cells(kernels: &[&str]) -> Vec<Cell> {
+        let image = Image {
+            kernel: "vmlinux".into(),
+            initramfs: "image".into(),
+            release: String::new(),
+            config: None,
+        };
+        let cell = |kernel: &&str| Cell {
+            kernel: kernel.parse().unwrap(),
+            image: image.clone(),
+            scenario: scenarios::all().swap_remove(0),
+        };
+        kernels.iter().map(cell).collect()
+    }
+
+    fn bare(cell: &Cell, outcome: Outcome) -> CaseResult {
+        CaseResult::bare(&cell.kernel, &cell.scenario.name, outcome)
+    }
+
+    /// Check that a panic of the harness costs its own case, with its reason, and no other.
+    #[test]
+    fn panic_in_a_worker_costs_its_case_only() {
+        let cells = cells(&["debian:5.10", "debian:6.1", "debian:6.12", "debian:7.3"]);
+        let limits = Limits {
+            jobs: 2,
+            fail_fast: false,
+        };
+        let results = run_with(&cells, limits, &|| false, &|cell| {
+            assert_ne!(cell.kernel.to_string(), "debian:6.1", "planted");
+            bare(cell, Outcome::Passed)
+        });
+        let classes: Vec<Class> = results.iter().map(|result| result.class).collect();
+        let wanted = [
+            Class::Exact,
+            Class::Infrastructure,
+            Class::Exact,
+            Class::Exact,
+        ];
+        assert_eq!(classes, wanted);
+        let detail = results[1].outcome.detail();
+        assert!(
+            detail.contains("the harness panicked") && detail.contains("planted"),
+            "{detail}"
+        );
+    }
+
+    /// Check that after a failure nothing more is started if that is asked for, and all is if not.
+    #[test]
+    fn failure_stops_the_run_only_if_asked() {
+        let cells = cells(&["debian:5.10", "debian:6.1", "debian:6.12"]);
+        let started = |fail_fast| {
+            let limits = Limits { jobs: 1, fail_fast };
+            let error = "planted".to_owned();
+            run_with(&cells, limits, &|| false, &|cell| {
+                let error = error.clone();
+                bare(cell, Outcome::NotRun { error })
+            })
+            .len()
+        };
+        assert_eq!((started(true), started(false)), (1, 3));
     }
 }

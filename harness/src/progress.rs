@@ -51,6 +51,14 @@ impl Progress {
         }
     }
 
+    /// Leaves the terminal to somebody else meanwhile.
+    pub fn pause(&self, meanwhile: impl FnOnce()) {
+        match &self.bars {
+            Some(bars) => bars.suspend(meanwhile),
+            None => meanwhile(),
+        }
+    }
+
     /// A line that stays.
     pub fn line(&self, text: &str) {
         match &self.bars {

@@ -6,17 +6,50 @@
 use crate::drive::{Guest, Image, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{QEMU, RestoreError, Talk, Vm, VmSpec};
+use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use vm_images::{Cache, Progress as ImageProgress, SaveError, forget_saved, saved};
+use vm_images::{
+    Cache, Damaged, Entry, Kind, Progress as ImageProgress, SaveError, forget_saved, saved,
+};
 
-/// The state that is saved: these modules are loaded.
+/// How far a machine had come when it was saved.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Stage 0 waits for orders; nothing of Bluetooth is loaded.
+    Bare,
+    /// The Bluetooth modules are loaded, and there is no controller.
+    Bluetooth,
+}
+
+impl Stage {
+    /// Its name, in keys and for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Bluetooth => MODULES,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The list of modules that makes a bare machine one with Bluetooth.
 pub const MODULES: &str = "bluetooth";
 
 /// Where saved machines are kept, and what they depend on besides themselves.
@@ -31,6 +64,14 @@ pub struct Saves {
 struct Notes {
     talk: Talk,
     evidence: Evidence,
+    state: Fingerprint,
+}
+
+/// What tells a state from a damaged one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Fingerprint {
+    bytes: u64,
+    crc32: u32,
 }
 
 /// Why there is no restored machine.
@@ -55,7 +96,7 @@ impl Saves {
         })
     }
 
-    /// A guest with Bluetooth loaded, restored. If there is no save it is made first; one that
+    /// A guest that has come so far, restored. If there is no save it is made first; one that
     /// turns out to be broken is made anew, once, and `line` is told.
     ///
     /// # Errors
@@ -63,18 +104,19 @@ impl Saves {
     pub fn guest<'a>(
         &self,
         spec: &VmSpec,
+        stage: Stage,
         watch: Watch<'a>,
         waiting: &dyn ImageProgress,
         line: &dyn Fn(&str),
     ) -> Result<Guest<'a>, NoGuest> {
-        let key = self.key(spec).map_err(NoGuest::outside)?;
-        match self.restored(&key, spec, watch, waiting) {
+        let key = self.key(spec, stage).map_err(NoGuest::outside)?;
+        match self.restored(&key, spec, stage, watch, waiting, line) {
             Err(NoGuest::Outside(error)) => {
                 line(&format!(
                     "a saved machine is of no use ({error:#}); making it anew"
                 ));
                 forget_saved(&self.cache, &key, waiting).map_err(NoGuest::outside)?;
-                self.restored(&key, spec, watch, waiting)
+                self.restored(&key, spec, stage, watch, waiting, line)
             }
             other => other,
         }
@@ -84,27 +126,75 @@ impl Saves {
         &self,
         key: &str,
         spec: &VmSpec,
+        stage: Stage,
         watch: Watch<'a>,
         waiting: &dyn ImageProgress,
+        line: &dyn Fn(&str),
     ) -> Result<Guest<'a>, NoGuest> {
-        let make = |folder: &Path| save_new(spec, watch, folder);
-        let folder = saved(&self.cache, key, waiting, make).map_err(|error| match error {
-            SaveError::Make(no_guest) => no_guest,
-            other => NoGuest::outside(other),
-        })?;
+        let make = |folder: &Path| self.make(spec, stage, watch, waiting, line, folder);
+        let what = describe(spec, stage);
+        let folder =
+            saved(&self.cache, key, &what, waiting, make).map_err(|error| match error {
+                SaveError::Make(no_guest) => no_guest,
+                other => NoGuest::outside(other),
+            })?;
         let start = Instant::now();
         let notes = fs::read(folder.join(NOTES)).map_err(NoGuest::outside)?;
         let notes: Notes = serde_json::from_slice(&notes).map_err(NoGuest::outside)?;
-        let state = File::open(folder.join(STATE)).map_err(NoGuest::outside)?;
+        let file = folder.join(STATE);
+        check(&file, notes.state).map_err(NoGuest::Outside)?;
+        let state = File::open(file).map_err(NoGuest::outside)?;
         let vm = Vm::restore(spec, &state, notes.talk).map_err(NoGuest::outside)?;
         Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed()))
     }
 
+    /// Makes a machine of that stage, and saves it into an empty folder. One with Bluetooth is a
+    /// bare one that has gone on.
+    fn make(
+        &self,
+        spec: &VmSpec,
+        stage: Stage,
+        watch: Watch<'_>,
+        waiting: &dyn ImageProgress,
+        line: &dyn Fn(&str),
+        folder: &Path,
+    ) -> Result<(), NoGuest> {
+        let (mut guest, arrived) = match stage {
+            Stage::Bare => {
+                let vm = Vm::start(spec);
+                let vm = vm.map_err(|error| NoGuest::outside(RestoreError::Start(error)))?;
+                let mut guest = Guest::new(vm, watch);
+                let arrived = guest.boot();
+                (guest, arrived)
+            }
+            Stage::Bluetooth => {
+                let mut guest = self.guest(spec, Stage::Bare, watch, waiting, line)?;
+                let arrived = guest.load_modules(MODULES);
+                (guest, arrived)
+            }
+        };
+        if let Err(ending) = arrived {
+            guest.finish(Duration::ZERO);
+            return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
+        }
+        guest.tell("saving");
+        let file = folder.join(STATE);
+        let talk = guest.save(&file).map_err(NoGuest::outside)?;
+        let notes = Notes {
+            talk,
+            evidence: guest.evidence,
+            state: fingerprint(&file).map_err(NoGuest::outside)?,
+        };
+        let json = serde_json::to_vec(&notes).map_err(NoGuest::outside)?;
+        fs::write(folder.join(NOTES), json).map_err(NoGuest::outside)
+    }
+
     /// Everything that decides what a saved machine is.
-    fn key(&self, spec: &VmSpec) -> io::Result<String> {
+    fn key(&self, spec: &VmSpec, stage: Stage) -> io::Result<String> {
         let mut digest = Sha256::new();
+        digest.update(FORMAT);
         digest.update(&self.qemu_version);
-        digest.update(MODULES);
+        digest.update(stage.as_str());
         digest.update(evidence::PROTOCOL_VERSION.to_le_bytes());
         for word in spec.machine_arguments() {
             digest.update(word);
@@ -133,25 +223,66 @@ impl NoGuest {
     }
 }
 
+/// Changes when what is written beside a state does.
+const FORMAT: &str = "2";
 const STATE: &str = "state";
 const NOTES: &str = "notes.json";
 
-/// Boots a machine, loads the modules, and saves it into an empty folder.
-fn save_new(spec: &VmSpec, watch: Watch<'_>, folder: &Path) -> Result<(), NoGuest> {
-    let vm = Vm::start(spec).map_err(|error| NoGuest::outside(RestoreError::Start(error)))?;
-    let mut guest = Guest::new(vm, watch);
-    if let Err(ending) = guest.boot().and_then(|()| guest.load_modules(MODULES)) {
-        guest.finish(Duration::ZERO);
-        return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
-    }
-    guest.tell("saving");
-    let talk = guest.save(&folder.join(STATE)).map_err(NoGuest::outside)?;
-    let notes = Notes {
-        talk,
-        evidence: guest.evidence,
+/// The saved machines of a cache that are not what they were when they were made.
+///
+/// # Errors
+/// The cache cannot be read.
+pub fn damaged(cache: &Cache) -> anyhow::Result<Vec<Damaged>> {
+    let entries = cache.entries()?.into_iter();
+    let saves = entries.filter(|entry| entry.kind == Kind::Save);
+    let look = |entry: Entry| {
+        let why = sound(&entry.path).err()?;
+        let why = format!("{why:#}");
+        Some(Damaged { entry, why })
     };
-    let json = serde_json::to_vec(&notes).map_err(NoGuest::outside)?;
-    fs::write(folder.join(NOTES), json).map_err(NoGuest::outside)
+    Ok(saves.filter_map(look).collect())
+}
+
+fn sound(folder: &Path) -> anyhow::Result<()> {
+    let notes = fs::read(folder.join(NOTES))?;
+    // Notes that cannot be understood may be those of another version of this program.
+    match serde_json::from_slice::<Notes>(&notes) {
+        Ok(notes) => check(&folder.join(STATE), notes.state),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What people call a saved machine: the folder of its kernel begins with the release.
+fn describe(spec: &VmSpec, stage: Stage) -> String {
+    let tree = spec.kernel.parent().and_then(Path::file_name);
+    let tree = tree.unwrap_or_default().to_string_lossy();
+    format!("{tree}, {stage}, {}", spec.accel)
+}
+
+/// Refuses a state that is not what was saved: QEMU notices one that was cut, and would run one
+/// whose memory has changed.
+fn check(file: &Path, wanted: Fingerprint) -> anyhow::Result<()> {
+    let found = fingerprint(file)?;
+    ensure!(found == wanted, "{} has changed", file.display());
+    Ok(())
+}
+
+fn fingerprint(file: &Path) -> io::Result<Fingerprint> {
+    let mut file = File::open(file)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => {
+                hasher.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+    let crc32 = hasher.finalize();
+    Ok(Fingerprint { bytes, crc32 })
 }
 
 /// The machine of an image.
@@ -162,5 +293,107 @@ pub fn spec(image: &Image, accel: crate::machine::Accel, memory_mib: u32) -> VmS
         memory_mib,
         kernel: image.kernel.clone(),
         initramfs: image.initramfs.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Accel;
+    use std::path::PathBuf;
+
+    struct Made {
+        folder: tempfile::TempDir,
+        saves: Saves,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for file in ["vmlinux", "other", "image"] {
+                fs::write(folder.path().join(file), file).unwrap();
+            }
+            let saves = Saves {
+                cache: Cache::open(Some(&folder.path().join("cache"))).unwrap(),
+                qemu_version: b"QEMU 7.2".to_vec(),
+            };
+            Self { folder, saves }
+        }
+
+        fn at(&self, file: &str) -> PathBuf {
+            self.folder.path().join(file)
+        }
+
+        fn spec(&self) -> VmSpec {
+            VmSpec {
+                accel: Accel::Tcg,
+                memory_mib: 512,
+                kernel: self.at("vmlinux"),
+                initramfs: self.at("image"),
+            }
+        }
+    }
+
+    /// Check that whatever decides what a machine is makes another key, and nothing else does.
+    #[test]
+    fn key_follows_all_that_a_machine_is() {
+        let made = Made::new();
+        let key = |saves: &Saves, spec: &VmSpec, stage| saves.key(spec, stage).unwrap();
+        let spec = made.spec();
+        let first = key(&made.saves, &spec, Stage::Bluetooth);
+        assert_eq!(first, key(&made.saves, &spec, Stage::Bluetooth));
+        let newer = Saves {
+            cache: made.saves.cache.clone(),
+            qemu_version: b"QEMU 8.0".to_vec(),
+        };
+        let (kernel, accel, memory_mib) = (made.at("other"), Accel::Kvm, 256);
+        let changed = [
+            key(&made.saves, &spec, Stage::Bare),
+            key(&newer, &spec, Stage::Bluetooth),
+            key(
+                &made.saves,
+                &VmSpec {
+                    kernel,
+                    ..spec.clone()
+                },
+                Stage::Bluetooth,
+            ),
+            key(
+                &made.saves,
+                &VmSpec {
+                    accel,
+                    ..spec.clone()
+                },
+                Stage::Bluetooth,
+            ),
+            key(
+                &made.saves,
+                &VmSpec {
+                    memory_mib,
+                    ..spec.clone()
+                },
+                Stage::Bluetooth,
+            ),
+        ];
+        assert!(!changed.contains(&first), "{changed:?}");
+        fs::write(made.at("image"), "a new stage 0").unwrap();
+        assert_ne!(first, key(&made.saves, &spec, Stage::Bluetooth));
+    }
+
+    /// Check that a state that lost or changed a byte is refused before QEMU sees it.
+    #[test]
+    fn check_refuses_a_changed_state() {
+        let made = Made::new();
+        let file = made.at("state");
+        fs::write(&file, vec![7; 3_000_000]).unwrap();
+        let whole = fingerprint(&file).unwrap();
+        check(&file, whole).unwrap();
+        let mut bytes = vec![7; 3_000_000];
+        bytes[2_999_999] ^= 1;
+        for damaged in [&bytes[..], &bytes[..2_999_999]] {
+            fs::write(&file, damaged).unwrap();
+            let error = check(&file, whole).unwrap_err().to_string();
+            assert!(error.contains("has changed"), "{error}");
+        }
     }
 }

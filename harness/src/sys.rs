@@ -1,11 +1,14 @@
-//! System calls that std does not offer: sockets to hand to QEMU, and making sure that QEMU does
-//! not outlive us. All unsafe code of the harness is here.
+//! System calls that std does not offer: sockets to hand to QEMU, making sure that QEMU does not
+//! outlive us, and a terminal of which every key goes into a guest. All unsafe code of the harness
+//! is here.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 /// A connected pair: ours, and one that survives exec in a child that is told its number.
 ///
@@ -49,6 +52,86 @@ fn die_with_parent(parent: u32) -> io::Result<()> {
 fn keep_over_exec(fd: i32) -> io::Result<()> {
     // SAFETY: clears a flag of a descriptor that the parent holds open.
     match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Kills every process of a group. One that is gone needs no killing.
+pub(crate) fn kill_group(leader: u32) {
+    if let Ok(leader) = i32::try_from(leader) {
+        // SAFETY: takes numbers only. The group is that of a child of ours that was not waited for
+        // to its end by others, so the number is still its.
+        unsafe { libc::killpg(leader, libc::SIGKILL) };
+    }
+}
+
+/// A terminal that passes every key on as it is. Dropping this gives it its manners back.
+pub(crate) struct RawTerminal<F: AsRawFd> {
+    file: F,
+    before: libc::termios,
+}
+
+impl<F: AsRawFd> RawTerminal<F> {
+    /// # Errors
+    /// This is no terminal.
+    pub(crate) fn enter(file: F) -> io::Result<Self> {
+        let mut settings = MaybeUninit::<libc::termios>::uninit();
+        // SAFETY: `settings` is a place for what the call writes.
+        check(unsafe { libc::tcgetattr(file.as_raw_fd(), settings.as_mut_ptr()) })?;
+        // SAFETY: the call succeeded and has written it.
+        let before = unsafe { settings.assume_init() };
+        let mut raw = before;
+        // SAFETY: changes fields of a structure of ours.
+        unsafe { libc::cfmakeraw(&raw mut raw) };
+        // SAFETY: `raw` lives through the call.
+        check(unsafe { libc::tcsetattr(file.as_raw_fd(), libc::TCSADRAIN, &raw const raw) })?;
+        Ok(Self { file, before })
+    }
+
+    /// Rows and columns, if the terminal has any.
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        let mut size = libc::winsize {
+            ws_row: 0,
+            ws_col: 0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: `size` is a place for what the call writes, of the type that it writes.
+        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+        (result == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+    }
+}
+
+impl<F: AsRawFd> Drop for RawTerminal<F> {
+    fn drop(&mut self) {
+        let file = self.file.as_raw_fd();
+        // SAFETY: `before` lives through the call. A terminal that is gone needs no manners.
+        unsafe { libc::tcsetattr(file, libc::TCSADRAIN, &raw const self.before) };
+    }
+}
+
+/// Waits so long until there is something to read, or the end.
+///
+/// # Errors
+/// poll(2) fails.
+pub(crate) fn wait_readable(file: &impl AsRawFd, patience: Duration) -> io::Result<bool> {
+    let mut wanted = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one structure, which lives through the call.
+    match unsafe { libc::poll(&raw mut wanted, 1, milliseconds) } {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn check(result: i32) -> io::Result<()> {
+    match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

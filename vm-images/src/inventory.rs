@@ -129,7 +129,21 @@ impl Cache {
     ///
     /// The cache cannot be read, or an entry cannot be removed.
     pub fn evict(&self, limit_bytes: u64) -> Result<Evicted, CacheError> {
+        self.evict_of(limit_bytes, |_| true)
+    }
+
+    /// As [`Cache::evict`], of the entries that are `wanted`, as if there were no others.
+    ///
+    /// # Errors
+    ///
+    /// The cache cannot be read, or an entry cannot be removed.
+    pub fn evict_of(
+        &self,
+        limit_bytes: u64,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Evicted, CacheError> {
         let mut entries = self.entries()?;
+        entries.retain(wanted);
         let mut evicted = Evicted {
             left_bytes: entries.iter().map(|entry| entry.size_bytes).sum(),
             ..Evicted::default()
@@ -323,6 +337,21 @@ mod tests {
             let of_entries = left.iter().filter(|name| *name != "scratch").count();
             assert_eq!(of_entries, 2, "{left:?}");
         }
+    }
+
+    /// Check that what was not asked for neither counts nor goes.
+    #[test]
+    fn evict_of_a_kind_leaves_the_others() {
+        let (_dir, cache) = cache();
+        used_at(&cache, Kind::Package, "a", 1000);
+        used_at(&cache, Kind::Save, "b", 2000);
+        used_at(&cache, Kind::Save, "c", 3000);
+        let each = cache.usage().unwrap() / 3;
+        let evicted = cache.evict_of(each, |entry| entry.kind == Kind::Save);
+        let evicted = evicted.unwrap();
+        assert_eq!(names(&evicted.removed), ["b"]);
+        assert_eq!(evicted.left_bytes, each);
+        assert_eq!(names(&cache.entries().unwrap()), ["a", "c"]);
     }
 
     /// Check that using an entry makes it the last to go.

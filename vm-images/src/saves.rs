@@ -21,7 +21,7 @@ pub enum SaveError<E> {
     Cache(#[from] CacheError),
 }
 
-/// The directory of the saved machine that `key` names; if there is none, `make` is to fill an empty directory.
+/// The directory of the saved machine that `key` names and people call `what`; if there is none, `make` is to fill an empty directory.
 ///
 /// `key` has to tell everything that decides what the machine is: a save is never looked at twice.
 ///
@@ -31,13 +31,14 @@ pub enum SaveError<E> {
 pub fn saved<E>(
     cache: &Cache,
     key: &str,
+    what: &str,
     progress: &dyn Progress,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, SaveError<E>> {
     let wanted = Wanted {
         kind: Kind::Save,
         name: key,
-        what: &format!("saved machine {}", key.get(..16).unwrap_or(key)),
+        what: &format!("saved machine {what}"),
     };
     let open = |dir: &Path| match dir.is_dir() {
         true => Ok(dir.to_owned()),
@@ -76,7 +77,7 @@ mod tests {
         let (_dir, cache) = cache();
         let mut made = 0;
         for _ in 0..2 {
-            let dir = saved(&cache, "key", &Quiet, |dir| {
+            let dir = saved(&cache, "key", "x", &Quiet, |dir| {
                 made += 1;
                 std::fs::write(dir.join("state"), "state").unwrap();
                 Ok::<(), Infallible>(())
@@ -85,7 +86,7 @@ mod tests {
         }
         assert_eq!(made, 1);
         forget_saved(&cache, "key", &Quiet).unwrap();
-        saved(&cache, "key", &Quiet, |_| {
+        saved(&cache, "key", "x", &Quiet, |_| {
             made += 1;
             Ok::<(), Infallible>(())
         })
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn saved_not_finished_leaves_nothing() {
         let (_dir, cache) = cache();
-        let result = saved(&cache, "key", &Quiet, |dir| {
+        let result = saved(&cache, "key", "x", &Quiet, |dir| {
             std::fs::write(dir.join("state"), "half").unwrap();
             Err("QEMU died")
         });

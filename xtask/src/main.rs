@@ -14,10 +14,11 @@ mod tests;
 mod tools;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tools::Needs;
 use xshell::Shell;
 
 /// Exit code: something that is needed is missing, or a build failed.
@@ -40,21 +41,49 @@ struct Arguments {
 enum Command {
     /// Boot kernels, run scenarios, compare metrics (`cargo xtask test-kernels --help` lists the options)
     #[command(disable_help_flag = true)]
-    TestKernels {
-        /// Options for the harness
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    TestKernels(PassedOn),
     /// Refresh kernels.lock from the archive's signed index
     #[command(disable_help_flag = true)]
-    UpdateKernels {
-        /// Options for the harness
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    UpdateKernels(PassedOn),
+    /// Run one case again from the bundle that its failure left
+    #[command(disable_help_flag = true)]
+    Replay(PassedOn),
+    /// Get a shell, or run a command, in a guest of a kernel
+    #[command(disable_help_flag = true)]
+    Shell(PassedOn),
+    /// Find the first kernel on which a scenario comes out differently
+    #[command(disable_help_flag = true)]
+    Bisect(PassedOn),
+    /// Measure how long booting, saving, restoring and pushing take
+    #[command(disable_help_flag = true)]
+    Bench(PassedOn),
+    /// Join reports of several runs, and write them as JUnit, Markdown or HTML
+    #[command(disable_help_flag = true, visible_alias = "merge")]
+    Report(PassedOn),
+    /// Say what regressed, what was mended and what is new between two reports
+    #[command(disable_help_flag = true)]
+    Diff(PassedOn),
+    /// List what is in the cache, check it, or remove what was not used for longest
+    #[command(disable_help_flag = true)]
+    Cache(PassedOn),
+    /// Print the matrix, split into parts for the machines of a CI
+    #[command(disable_help_flag = true)]
+    Matrix(PassedOn),
+    /// Print a completion script for a shell
+    #[command(disable_help_flag = true)]
+    Completions(PassedOn),
+    /// Write the manual pages into a folder
+    #[command(disable_help_flag = true)]
+    Man(PassedOn),
     /// Run all tests of the repository: formatting, lints, unit tests, tests in virtual machines
     Test {
         /// Options for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run `cargo nextest run`, with what tests in virtual machines need
+    Nextest {
+        /// Options for `cargo nextest run`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -62,6 +91,14 @@ enum Command {
     Payload,
     /// Install what is missing on this machine
     Setup,
+}
+
+/// What the harness understands, and xtask does not look at.
+#[derive(Debug, Args)]
+struct PassedOn {
+    /// Options for the harness
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -85,24 +122,36 @@ fn run(
     let install = |arguments: &[OsString]| {
         !no_install && !arguments.iter().any(|argument| argument == "--no-install")
     };
+    let hand_over = |name: &str, PassedOn { arguments }: PassedOn, needs: Needs| {
+        tools::provide(&shell, needs, install(&arguments))?;
+        harness::hand_over(&shell, name, &arguments, needs)
+    };
     match command {
-        Command::TestKernels { arguments } => {
-            tools::provide(&shell, install(&arguments))?;
-            harness::hand_over(&shell, "test-kernels", &arguments)
-        }
-        Command::UpdateKernels { arguments } => {
-            tools::provide(&shell, install(&arguments))?;
-            harness::hand_over(&shell, "update-kernels", &arguments)
-        }
+        Command::TestKernels(options) => hand_over("test-kernels", options, Needs::Guests),
+        Command::Replay(options) => hand_over("replay", options, Needs::Guests),
+        Command::Bisect(options) => hand_over("bisect", options, Needs::Guests),
+        Command::Bench(options) => hand_over("bench", options, Needs::Guests),
+        Command::Shell(options) => hand_over("shell", options, Needs::Shell),
+        Command::UpdateKernels(options) => hand_over("update-kernels", options, Needs::Archive),
+        Command::Report(options) => hand_over("report", options, Needs::Files),
+        Command::Diff(options) => hand_over("diff", options, Needs::Files),
+        Command::Cache(options) => hand_over("cache", options, Needs::Files),
+        Command::Matrix(options) => hand_over("matrix", options, Needs::Files),
+        Command::Completions(options) => hand_over("completions", options, Needs::Files),
+        Command::Man(options) => hand_over("man", options, Needs::Files),
         Command::Test { arguments } => {
-            tools::provide(&shell, install(&arguments))?;
+            tools::provide(&shell, Needs::Guests, install(&arguments))?;
             tests::run(&shell, &arguments)
         }
+        Command::Nextest { arguments } => {
+            tools::provide(&shell, Needs::Guests, install(&arguments))?;
+            tests::nextest(&shell, &arguments)
+        }
         Command::Payload => {
-            tools::provide(&shell, !no_install)?;
+            tools::provide(&shell, Needs::Guests, !no_install)?;
             payload::build(&shell).map(|_folder| ())
         }
-        Command::Setup => tools::provide(&shell, !no_install),
+        Command::Setup => tools::provide(&shell, Needs::Guests, !no_install),
     }
 }
 
@@ -129,7 +178,7 @@ mod cli {
         let arguments =
             Arguments::parse_from(["xtask", "test-kernels", "--kernel", "debian:6.1", "--help"]);
         match arguments.command {
-            Command::TestKernels { arguments } => {
+            Command::TestKernels(PassedOn { arguments }) => {
                 assert_eq!(arguments, ["--kernel", "debian:6.1", "--help"]);
             }
             other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! All tests of the repository.
 
 use crate::{harness, payload};
+use anyhow::Context as _;
 use std::ffi::OsString;
 use xshell::{Shell, cmd};
 
@@ -25,6 +26,28 @@ pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
     let payload = payload::build(shell)?;
     step("tests");
     cmd!(shell, "cargo test --workspace {arguments...}")
+        .env(harness::PAYLOAD_VARIABLE, payload)
+        .quiet()
+        .run()?;
+    Ok(())
+}
+
+/// `cargo nextest run` with the payload; every test in a virtual machine is one of its tests.
+///
+/// # Errors
+/// A test fails, or nextest is not installed.
+pub(crate) fn nextest(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
+    let arguments = arguments
+        .iter()
+        .filter(|argument| *argument != "--no-install");
+    cmd!(shell, "cargo nextest --version")
+        .quiet()
+        .ignore_stdout()
+        .ignore_stderr()
+        .run()
+        .context("cargo-nextest is not installed; cargo install --locked cargo-nextest")?;
+    let payload = payload::build(shell)?;
+    cmd!(shell, "cargo nextest run --workspace {arguments...}")
         .env(harness::PAYLOAD_VARIABLE, payload)
         .quiet()
         .run()?;

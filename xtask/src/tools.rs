@@ -6,9 +6,31 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use xshell::{Shell, cmd};
 
+/// What is to be done, as far as it decides what must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Needs {
+    /// Read and write files: the harness must build.
+    Files,
+    /// Ask the archive besides.
+    Archive,
+    /// Build what goes into guests, and run them.
+    Guests,
+    /// Sit in one.
+    Shell,
+}
+
+impl Needs {
+    /// Are there guests?
+    pub(crate) fn has_guests(self) -> bool {
+        self >= Self::Guests
+    }
+}
+
 /// Something that a build or a run needs.
 #[derive(Debug)]
 struct Need {
+    /// It is needed for this, and for what comes after.
+    from: Needs,
     /// A program on the path, or a file.
     evidence: Evidence,
     /// Debian's package that has it.
@@ -26,66 +48,83 @@ enum Evidence {
 /// Where Debian and its kin keep static libraries.
 const LIBRARY_FOLDERS: [&str; 3] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     // The guests.
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Program("qemu-system-x86_64"),
         package: "qemu-system-x86",
     },
     // Compiles the eBPF programs.
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Program("clang"),
         package: "clang",
     },
     // libbpf is built from its crate: make, pkg-config, a C compiler, libelf and zlib, static.
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Program("make"),
         package: "make",
     },
     Need {
+        from: Needs::Files,
         evidence: Evidence::Program("gcc"),
         package: "gcc",
     },
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Program("pkg-config"),
         package: "pkg-config",
     },
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Library("libelf.a"),
         package: "libelf-dev",
     },
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Library("libz.a"),
         package: "zlib1g-dev",
     },
     // The agent is linked statically.
     Need {
+        from: Needs::Guests,
         evidence: Evidence::Library("libc.a"),
         package: "libc6-dev",
     },
     // Checks the signature of the archive's index.
     Need {
+        from: Needs::Archive,
         evidence: Evidence::Program("gpgv"),
         package: "gpgv",
     },
     // Checks the signatures of modules that no signed index vouches for.
     Need {
+        from: Needs::Archive,
         evidence: Evidence::Program("openssl"),
         package: "openssl",
     },
     Need {
+        from: Needs::Archive,
         evidence: Evidence::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
         package: "debian-archive-keyring",
     },
+    // Goes into a guest in which somebody wants to sit. Only the static one can.
+    Need {
+        from: Needs::Shell,
+        evidence: Evidence::Program("busybox"),
+        package: "busybox-static",
+    },
 ];
 
-/// Makes sure that everything is there: installs it if `install` and if we may, else stops with
+/// Makes sure that everything is there that is needed for this: installs it if `install` and if we may, else stops with
 /// the command to run.
 ///
 /// # Errors
 /// Something is missing and was not installed.
-pub(crate) fn provide(shell: &Shell, install: bool) -> anyhow::Result<()> {
-    let missing = missing_packages(present);
+pub(crate) fn provide(shell: &Shell, needs: Needs, install: bool) -> anyhow::Result<()> {
+    let missing = missing_packages(needs, present);
     if missing.is_empty() {
         return Ok(());
     }
@@ -97,15 +136,17 @@ pub(crate) fn provide(shell: &Shell, install: bool) -> anyhow::Result<()> {
     eprintln!("installing what is missing through apt: {packages}");
     apt(shell, prefix, &missing)
         .with_context(|| format!("failed to install; try by hand: sudo {by_hand}"))?;
-    let still = missing_packages(present);
+    let still = missing_packages(needs, present);
     if !still.is_empty() {
         bail!("still missing after installing: {}", still.join(" "));
     }
     Ok(())
 }
 
-fn missing_packages(present: impl Fn(Evidence) -> bool) -> Vec<&'static str> {
-    let absent = NEEDS.iter().filter(|need| !present(need.evidence));
+fn missing_packages(needs: Needs, present: impl Fn(Evidence) -> bool) -> Vec<&'static str> {
+    let absent = NEEDS
+        .iter()
+        .filter(|need| need.from <= needs && !present(need.evidence));
     absent.map(|need| need.package).collect()
 }
 
@@ -181,7 +222,11 @@ mod tests {
                 Evidence::Program("clang") | Evidence::Library("libelf.a")
             )
         };
-        assert_eq!(missing_packages(has_all_but_two), ["clang", "libelf-dev"]);
-        assert!(missing_packages(|_| true).is_empty());
+        let missing = |needs| missing_packages(needs, has_all_but_two);
+        assert_eq!(missing(Needs::Guests), ["clang", "libelf-dev"]);
+        assert!(missing(Needs::Files).is_empty());
+        assert!(missing_packages(Needs::Shell, |_| true).is_empty());
+        let all_for_files = missing_packages(Needs::Files, |_| false);
+        assert_eq!(all_for_files, ["gcc"]);
     }
 }

@@ -1,26 +1,30 @@
 //! What every command that runs guests needs, and its options.
 
-use super::{ArchiveOptions, is_set, repository, stop_flag};
+use super::{ArchiveOptions, complain, is_set, repository, stop_flag};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use evidence::Scenario;
 use harness::accel::{self, Choice};
-use harness::case::{CaseResult, MEMORY_MIB, Setting, Start};
-use harness::drive::{Image, Payload};
+use harness::case::{CaseResult, Keep, MEMORY_MIB, Setting, Start};
+use harness::drive::{Guest, Image, Payload};
 use harness::images::Images;
 use harness::machine::Accel;
 use harness::matrix::{self, Cell, Finished, Settings};
 use harness::outcome::Outcome;
 use harness::payload::Built;
 use harness::progress::Progress;
+use harness::repeat;
 use harness::report::{KernelInfo, Report, SCHEMA};
 use harness::saves::Saves;
 use harness::select::{available_mib, default_jobs};
+use harness::sit::Toolbox;
+use harness::size::Size;
 use kernels::{KernelId, Lock};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use vm_images::Cache;
 
 /// Options of every command that runs guests.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +44,14 @@ pub(super) struct LabOptions {
     /// Seconds of silence after which a guest counts as hung
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_SECONDS)]
     pub(super) patience: u64,
+    /// How much the cache may hold after the run; what was not used for longest goes first
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "BT_CACHE_LIMIT",
+        default_value = "20G"
+    )]
+    pub(super) cache_limit: Size,
     /// Fail if a pinned package has left the archive, instead of taking the newest of its series
     #[arg(long)]
     pub(super) locked: bool,
@@ -67,6 +79,7 @@ impl LabOptions {
             attach,
             boot,
             patience,
+            cache_limit: _,
             locked: _,
             archive: _,
         } = self;
@@ -99,15 +112,29 @@ pub(super) struct Lab {
     pub(super) progress: Progress,
     stop: Arc<AtomicBool>,
     start: Instant,
+    choice: OnceLock<Choice>,
+    keeping: Option<(Toolbox, Mutex<()>)>,
 }
 
 /// How a run of the matrix is to go.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     /// See [`Settings::retries`].
     pub(super) retries: u32,
     /// See [`Settings::fail_fast`].
     pub(super) fail_fast: bool,
+    /// How often each case is run.
+    pub(super) repeat: usize,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            retries: 0,
+            fail_fast: false,
+            repeat: 1,
+        }
+    }
 }
 
 impl Lab {
@@ -133,7 +160,40 @@ impl Lab {
             progress: Progress::on_stderr(),
             stop,
             start,
+            choice: OnceLock::new(),
+            keeping: None,
         })
+    }
+
+    /// From now on, whoever is at the terminal gets a shell in each guest that lives although its
+    /// case went wrong.
+    ///
+    /// # Errors
+    /// There is nothing to be a shell.
+    pub(super) fn keep_guests(&mut self) -> anyhow::Result<()> {
+        self.keeping = Some((Toolbox::find()?, Mutex::new(())));
+        Ok(())
+    }
+
+    /// Ends the use of the cache, and makes it small enough.
+    pub(super) fn close(self) {
+        let (limit, progress) = (self.options.cache_limit, self.progress.clone());
+        let folder = self.images.folder().to_owned();
+        drop(self);
+        let evicted = Cache::open(Some(&folder)).and_then(|cache| cache.evict(limit.bytes));
+        match evicted {
+            Ok(evicted) if evicted.removed.is_empty() => {}
+            Ok(evicted) => progress.line(&format!(
+                "the cache held more than {limit}: {} entries removed, {} freed",
+                evicted.removed.len(),
+                Size {
+                    bytes: evicted.freed_bytes
+                }
+            )),
+            Err(error) => {
+                progress.line(&format!("warning: the cache was not made smaller: {error}"))
+            }
+        }
     }
 
     /// Does the user want to stop?
@@ -153,16 +213,19 @@ impl Lab {
             .with_context(|| format!("failed to provide kernel {kernel}"))
     }
 
-    /// Who executes, said once.
+    /// Who executes, found and said once.
     pub(super) fn choose_accel(&self, canary: &Image) -> Choice {
-        let cancelled = || self.cancelled();
-        let folder = self.images.folder();
-        let choice = accel::choose(self.options.accel, canary, folder, &cancelled);
-        self.progress.line(&format!(
-            "guests run under {}: {}",
-            choice.accel, choice.reason
-        ));
-        choice
+        let choose = || {
+            let cancelled = || self.cancelled();
+            let folder = self.images.folder();
+            let choice = accel::choose(self.options.accel, canary, folder, &cancelled);
+            self.progress.line(&format!(
+                "guests run under {}: {}",
+                choice.accel, choice.reason
+            ));
+            choice
+        };
+        self.choice.get_or_init(choose).clone()
     }
 
     /// What all cases share.
@@ -181,6 +244,7 @@ impl Lab {
             start,
             payload: &self.payload,
             line,
+            keep: None,
         }
     }
 
@@ -192,7 +256,11 @@ impl Lab {
         manner: Manner,
         finished: impl Fn(&Cell, Setting<'_>, &mut CaseResult) + Sync,
     ) -> Report {
-        let (cells, mut results) = self.prepare(wanted);
+        let wanted: Vec<_> = wanted
+            .iter()
+            .flat_map(|cell| std::iter::repeat_n(cell.clone(), manner.repeat))
+            .collect();
+        let (cells, mut results) = self.prepare(&wanted);
         let mut report = self.blank_report();
         let Some(canary) = cells.first() else {
             report.results = results;
@@ -201,11 +269,18 @@ impl Lab {
         };
         let choice = self.choose_accel(&canary.image);
         let line = |text: &str| self.progress.line(text);
-        let setting = self.setting(choice.accel, &line);
+        let keep = |result: &CaseResult, guest: &mut Guest<'_>| self.keep(result, guest);
+        let setting = Setting {
+            keep: self.keeping.is_some().then_some(&keep as Keep<'_>),
+            ..self.setting(choice.accel, &line)
+        };
         let settings = Settings {
             case: setting,
             patience: Duration::from_secs(self.options.patience),
-            jobs: self.options.jobs(),
+            jobs: match self.keeping {
+                Some(_) => 1,
+                None => self.options.jobs(),
+            },
             retries: manner.retries,
             fail_fast: manner.fail_fast,
         };
@@ -230,9 +305,30 @@ impl Lab {
         report.accel = choice.accel;
         report.accel_reason = choice.reason;
         report.not_started = wanted.len() - results.len();
-        report.results = results;
+        report.results = repeat::fold(results);
         report.total_ms = self.elapsed_ms();
         report
+    }
+
+    /// Hands a guest over, one at a time.
+    fn keep(&self, result: &CaseResult, guest: &mut Guest<'_>) {
+        let Some((tools, terminal)) = &self.keeping else {
+            return;
+        };
+        let _mine = terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.progress.pause(|| {
+            complain(&format!(
+                "{} × {}: {} {}",
+                result.kernel,
+                result.scenario,
+                result.class,
+                result.outcome.detail()
+            ));
+            let kernel = &result.kernel;
+            if let Err(error) = super::shell::attend(guest, tools, kernel, &[]) {
+                complain(&format!("warning: {error:#}"));
+            }
+        });
     }
 
     /// A report of results that were come by otherwise.

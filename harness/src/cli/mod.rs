@@ -1,9 +1,15 @@
 //! Commands, options, exit codes.
 
+mod bench;
+mod bisect;
+mod cache;
 mod lab;
+mod manual;
+mod matrix;
 mod replay;
 mod report;
 mod selection;
+mod shell;
 mod test_kernels;
 mod update_kernels;
 
@@ -53,6 +59,20 @@ enum Command {
     /// Run one case again from the bundle that its failure left
     #[command(after_help = EXIT_CODES)]
     Replay(replay::Options),
+    /// Get a shell, or run a command, in a guest of a kernel
+    Shell(shell::Options),
+    /// Find the first kernel on which a scenario comes out differently
+    Bisect(bisect::Options),
+    /// Measure how long booting, saving, restoring and pushing take
+    Bench(bench::Options),
+    /// List what is in the cache, check it, or remove what was not used for longest
+    Cache(cache::Options),
+    /// Print the matrix, split into parts for the machines of a CI
+    Matrix(matrix::Options),
+    /// Print a completion script for a shell, for use with alias xtask='cargo xtask'
+    Completions(manual::CompletionOptions),
+    /// Write the manual pages into a folder
+    Man(manual::ManOptions),
 }
 
 /// Where kernels come from.
@@ -78,6 +98,13 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
         Command::Report(options) => report::report(&options),
         Command::Diff(options) => report::diff(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Shell(options) => shell::run(&options),
+        Command::Bisect(options) => bisect::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Cache(options) => cache::run(&options),
+        Command::Matrix(options) => matrix::run(&options),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
     };
     result.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}"));

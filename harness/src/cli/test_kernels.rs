@@ -26,6 +26,12 @@ pub(crate) struct Options {
     /// How often to try again what failed outside the guest; never a wrong value
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// How often to run each case, to see whether it always comes out the same
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: u16,
+    /// Give me a shell in each guest that lives although its case went wrong; one case at a time
+    #[arg(long, conflicts_with = "json")]
+    keep: bool,
     /// List kernels and scenarios, run nothing
     #[arg(long)]
     list: bool,
@@ -52,10 +58,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         print(&list(&cells, options.json)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let lab = Lab::open(&options.lab)?;
+    let mut lab = Lab::open(&options.lab)?;
+    if options.keep {
+        lab.keep_guests()?;
+    }
     let manner = Manner {
         retries: options.retries,
         fail_fast: options.fail_fast,
+        repeat: options.repeat.into(),
     };
     let cached = lab.images.folder().join(bundle::FOLDER);
     let bundles = options.files.bundles().unwrap_or(cached);
@@ -69,6 +79,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         report.exit() as u8
     };
+    lab.close();
     Ok(ExitCode::from(exit))
 }
 

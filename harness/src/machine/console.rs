@@ -8,10 +8,23 @@ use std::time::Instant;
 /// Older text than this many bytes is dropped.
 const KEEP_BYTES: usize = 256 << 10;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Log {
     text: Vec<u8>,
     last_output: Option<Instant>,
+    listener: Option<Listener>,
+}
+
+/// Is given everything that comes from now on.
+pub type Listener = Box<dyn FnMut(&[u8]) + Send>;
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("bytes", &self.text.len())
+            .field("last_output", &self.last_output)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A growing log, shared with the threads that fill it.
@@ -22,7 +35,7 @@ pub struct Console {
 
 impl Console {
     /// Reads `source` to its end in a thread of its own.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &self,
         origin: &'static str,
         mut source: impl Read + Send + 'static,
@@ -40,9 +53,17 @@ impl Console {
         tracing::trace!(target: "guest", origin, text = %String::from_utf8_lossy(bytes));
         let mut log = self.lock();
         log.last_output = Some(Instant::now());
+        if let Some(listener) = &mut log.listener {
+            listener(bytes);
+        }
         log.text.extend_from_slice(bytes);
         let excess = log.text.len().saturating_sub(KEEP_BYTES);
         log.text.drain(..excess);
+    }
+
+    /// Has somebody listen, or nobody any more.
+    pub fn listen(&self, listener: Option<Listener>) {
+        self.lock().listener = listener;
     }
 
     /// When something was last printed.
@@ -93,5 +114,26 @@ mod tests {
             .unwrap();
         assert!(console.text().len() <= KEEP_BYTES);
         assert_eq!(console.tail(2), ["last but one", "last"]);
+    }
+
+    /// Check that a listener hears what comes while it listens, and nothing else.
+    #[test]
+    fn listener_hears_while_it_listens() {
+        let console = Console::default();
+        let say = |text: &'static str| {
+            let source = std::io::Cursor::new(text.as_bytes());
+            console.follow("guest", source).join().unwrap();
+        };
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ear = Arc::clone(&heard);
+        say("before ");
+        console.listen(Some(Box::new(move |bytes| {
+            ear.lock().unwrap().extend_from_slice(bytes);
+        })));
+        say("while ");
+        console.listen(None);
+        say("after");
+        assert_eq!(*heard.lock().unwrap(), b"while ");
+        assert_eq!(console.text(), "before while after");
     }
 }

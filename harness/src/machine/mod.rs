@@ -4,7 +4,7 @@ mod console;
 mod qemu;
 mod qmp;
 
-pub use console::Console;
+pub use console::{Console, Listener};
 pub use qemu::{Accel, QEMU, VmSpec};
 pub use qmp::QmpError;
 
@@ -101,8 +101,11 @@ pub struct Vm {
     qemu: Child,
     orders: FrameWriter<UnixStream>,
     port: UnixStream,
+    /// Where the saved machine's stage 0 stood with its numbers.
+    heard_before: u32,
     qmp: Qmp,
     console: Console,
+    keyboard: UnixStream,
     events: Receiver<VmEvent>,
     readers: Vec<thread::JoinHandle<()>>,
 }
@@ -157,6 +160,7 @@ impl Vm {
         let mut qemu = command.spawn()?;
         drop(fds);
         let log = Console::default();
+        let keyboard = console.try_clone()?;
         let mut readers = vec![log.follow("guest", console)];
         if let Some(stderr) = qemu.stderr.take() {
             readers.push(log.follow("qemu", stderr));
@@ -173,15 +177,18 @@ impl Vm {
             qemu,
             orders,
             port,
+            heard_before: talk.stage0_next_seq,
             qmp,
             console: log,
+            keyboard,
             events,
             readers,
         })
     }
 
     /// Stops the machine for good and writes its state to a file. The guest must be waiting for
-    /// an order, everything that it said having been heard: `stage0_records` of them.
+    /// an order, everything that it said since its start here having been heard: `stage0_records`
+    /// of them.
     ///
     /// # Errors
     /// QEMU cannot write the state.
@@ -191,7 +198,7 @@ impl Vm {
         let harness_next_seq = self.orders.next_seq();
         Ok(Talk {
             harness_next_seq,
-            stage0_next_seq: stage0_records,
+            stage0_next_seq: self.heard_before.wrapping_add(stage0_records),
         })
     }
 
@@ -250,6 +257,14 @@ impl Vm {
     #[must_use]
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// What is written here the guest reads from its serial console.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn keyboard(&self) -> io::Result<UnixStream> {
+        self.keyboard.try_clone()
     }
 
     /// QEMU's process id.

@@ -57,6 +57,7 @@ const BANDWIDTH: u64 = 1 << 40;
 #[derive(Debug)]
 pub(super) struct Qmp {
     line: BufReader<UnixStream>,
+    greeted: bool,
 }
 
 impl Qmp {
@@ -65,14 +66,19 @@ impl Qmp {
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             line: BufReader::new(socket),
+            greeted: false,
         })
     }
 
-    /// Leaves negotiation mode. Once, before anything else.
+    /// Leaves negotiation mode, before anything else; nothing if that was done.
     pub(super) fn greet(&mut self) -> Result<(), QmpError> {
+        if self.greeted {
+            return Ok(());
+        }
         self.read_line("greeting")?;
-        self.execute("qmp_capabilities", json!({}))
-            .map(|_nothing| ())
+        self.execute("qmp_capabilities", json!({}))?;
+        self.greeted = true;
+        Ok(())
     }
 
     /// Stops the machine and writes its state to a file.
@@ -196,6 +202,7 @@ mod tests {
             theirs
         });
         let mut qmp = Qmp::new(ours).unwrap();
+        qmp.greet().unwrap();
         qmp.greet().unwrap();
         let error = qmp.resume().unwrap_err().to_string();
         assert_eq!(error, "QEMU refused query-status: no");

@@ -61,6 +61,9 @@ impl Report {
 }
 
 fn cell(case: &CaseResult) -> String {
+    if let Some(repeats) = &case.repeats {
+        return format!("{} {repeats}", case.class);
+    }
     let total = Duration::from_millis(case.timings.total_ms()).as_secs_f64();
     match &case.outcome {
         Outcome::Passed => format!("exact  {total:.1} s"),
@@ -124,6 +127,9 @@ pub(super) fn what_happened(result: &CaseResult) -> Vec<String> {
         }
         Outcome::Cancelled => vec![format!("cancelled while {}", result.evidence.phase)],
     };
+    if let Some(repeats) = &result.repeats {
+        lines.insert(0, format!("right in {repeats} runs"));
+    }
     lines.extend(result.splats.iter().map(|splat| match &splat.excused {
         None => format!("kernel: {}", splat.title),
         Some(reason) => format!("kernel (excused: {reason}): {}", splat.title),

@@ -76,6 +76,7 @@ impl Run<'_> {
             start: Start::Restore(&lab.saves),
             payload: &self.payload,
             line: &|_| {},
+            keep: None,
         };
         let watch = Watch {
             patience: self.patience,

@@ -2,8 +2,11 @@
 
 use crate::common::{Run, lab, scenario};
 use controller::{ControllerId, Direction, Fault, FaultAction, PacketKind};
-use evidence::{Scenario, Step};
+use evidence::{Misbehavior, Scenario, Step};
+use harness::case::CaseResult;
 use harness::outcome::{DeathClass, Outcome};
+use harness::splats::SplatKind;
+use rstest::rstest;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +17,10 @@ fn with_step(step: Step) -> Scenario {
     let mut scenario = scenario("l2cap-seqpacket");
     scenario.steps.insert(2, step);
     scenario
+}
+
+fn misbehave(how: Misbehavior) -> CaseResult {
+    Run::new(KERNEL, with_step(Step::Misbehave { how })).go()
 }
 
 fn death(outcome: Outcome) -> (DeathClass, String) {
@@ -125,4 +132,33 @@ fn qemu_killed_is_a_lost_vm() {
     }
     .go();
     assert_eq!(death(result.outcome).0, DeathClass::LostVm);
+}
+
+/// Check that a warning in the kernel's log makes a run wrong whose values are all right.
+#[test]
+fn kernel_warning_is_a_splat() {
+    let result = misbehave(Misbehavior::KernelWarning);
+    let Outcome::Splat { splats } = &result.outcome else {
+        panic!("{:?}", result.outcome)
+    };
+    let kinds: Vec<_> = splats
+        .iter()
+        .map(|splat| (splat.kind, splat.level))
+        .collect();
+    assert_eq!(kinds, [(SplatKind::Warning, 4)]);
+    assert!(splats[0].title.contains("planted"), "{splats:?}");
+}
+
+/// Check that a record that is not what was sent, or only half of it, is reported as that and
+/// not as a lost machine, although the machine is lost in the second case.
+#[rstest]
+#[case::corrupt(Misbehavior::CorruptRecord, "checksum")]
+#[case::truncated(Misbehavior::TruncatedRecord, "the stream ended after")]
+fn damaged_record_is_a_corrupt_record(#[case] how: Misbehavior, #[case] says: &str) {
+    let result = misbehave(how);
+    let detail = result.outcome.detail();
+    assert!(detail.contains(says), "{detail}");
+    let (class, phase) = death(result.outcome);
+    assert_eq!(class, DeathClass::CorruptRecord);
+    assert!(phase.contains("go wrong on purpose"), "{phase}");
 }

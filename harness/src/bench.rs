@@ -1,0 +1,307 @@
+//! How long the ways to a guest take, and how long they take other tools on the same kernel.
+
+use crate::case::MEMORY_MIB;
+use crate::drive::{Guest, Image, Payload, Watch};
+use crate::evidence::Ending;
+use crate::machine::{Accel, Vm};
+use crate::saves::{self, NoGuest, Saves, Stage};
+use crate::sys;
+use anyhow::{Context as _, anyhow};
+use evidence::Scenario;
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Version of the JSON that [`Boots`] is written as.
+pub const SCHEMA: &str = "bluetooth-metrics.bench/1";
+
+/// Several measurements of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub min: u64,
+    /// The one in the middle; of two, the smaller.
+    pub median: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+impl Spread {
+    /// `None`: there is no measurement.
+    #[must_use]
+    pub fn of(mut values: Vec<u64>) -> Option<Self> {
+        values.sort_unstable();
+        Some(Self {
+            min: *values.first()?,
+            median: *values.get((values.len() - 1) / 2)?,
+            max: *values.last()?,
+        })
+    }
+}
+
+/// What was measured on one kernel.
+#[derive(Debug, Serialize)]
+pub struct Boots {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The kernel's name in kernels.toml.
+    pub kernel: String,
+    /// `uname -r` under it.
+    pub release: String,
+    /// Who executed.
+    pub accel: Accel,
+    /// How often each was measured.
+    pub times: usize,
+    /// From starting QEMU to stage 0's first word.
+    pub boot_ms: Option<Spread>,
+    /// Loading the Bluetooth modules.
+    pub modules_ms: Option<Spread>,
+    /// Writing a machine's state into a file.
+    pub save_ms: Option<Spread>,
+    /// The size of that file.
+    pub save_bytes: Option<Spread>,
+    /// From asking for a saved machine to one that runs.
+    pub restore_ms: Option<Spread>,
+    /// From asking for a saved machine to its first answer.
+    pub restore_to_talking_ms: Option<Spread>,
+    /// Pushing agent, objects and a scenario.
+    pub push_ms: Option<Spread>,
+    /// How much that is.
+    pub push_bytes: u64,
+    /// Other tools on the same kernel, in the same run.
+    pub peers: Vec<Peer>,
+}
+
+/// Another tool: one command in a guest of the same kernel, from start to end.
+#[derive(Debug, Serialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: &'static str,
+    /// What was run.
+    pub command: String,
+    /// From its start to its end.
+    pub run_ms: Option<Spread>,
+    /// Its median in terms of our boot.
+    pub ratio_to_boot: Option<f64>,
+    /// Its median in terms of our restored machine that talks.
+    pub ratio_to_restore: Option<f64>,
+    /// Why there is no measurement.
+    pub absent: Option<String>,
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The kernel's name.
+    pub kernel: &'a str,
+    /// What to boot.
+    pub image: &'a Image,
+    /// Who executes.
+    pub accel: Accel,
+    /// Where saved machines are.
+    pub saves: &'a Saves,
+    /// What is pushed.
+    pub payload: &'a Payload,
+    /// And with it.
+    pub scenario: &'a Scenario,
+    /// How often.
+    pub times: usize,
+}
+
+/// Boots, saves, restores and pushes so often, one after the other.
+///
+/// # Errors
+/// A guest dies, or something outside fails.
+pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::Result<Boots> {
+    let spec = saves::spec(plan.image, plan.accel, MEMORY_MIB);
+    let folder = tempfile::tempdir().context("failed to create a temporary folder")?;
+    let state = folder.path().join("state");
+    let mut columns: [Vec<u64>; 7] = Default::default();
+    let [boot, modules, save, save_bytes, restore, talk, push] = &mut columns;
+    for time in 0..plan.times {
+        line(&format!("boot {} of {}", time + 1, plan.times));
+        let vm = Vm::start(&spec).context("cannot start QEMU")?;
+        let mut guest = Guest::new(vm, watch);
+        let loaded = guest
+            .boot()
+            .and_then(|()| guest.load_modules(saves::MODULES));
+        loaded.map_err(died)?;
+        boot.extend(guest.timings.boot_ms);
+        modules.extend(guest.timings.modules_ms);
+        let start = Instant::now();
+        guest.save(&state)?;
+        save.push(milliseconds(start));
+        save_bytes.push(fs::metadata(&state)?.len());
+    }
+    let restored = || {
+        let quiet = &vm_images::Quiet;
+        let guest = plan
+            .saves
+            .guest(&spec, Stage::Bluetooth, watch, quiet, line);
+        guest.map_err(no_guest)
+    };
+    // Makes the save, and brings it into memory, as in a run of more than one case.
+    drop(restored()?);
+    for time in 0..plan.times {
+        line(&format!("restore {} of {}", time + 1, plan.times));
+        let start = Instant::now();
+        let mut guest = restored()?;
+        restore.push(milliseconds(start));
+        guest.ping().map_err(died)?;
+        talk.push(milliseconds(start));
+        guest.push(plan.payload, plan.scenario).map_err(died)?;
+        push.extend(guest.timings.push_ms);
+    }
+    let objects = plan.payload.objects.iter().map(|(_, bytes)| bytes.len());
+    let push_bytes = plan.payload.agent.len() + objects.sum::<usize>();
+    let [boot, modules, save, save_bytes, restore, talk, push] = columns.map(Spread::of);
+    Ok(Boots {
+        schema: SCHEMA,
+        kernel: plan.kernel.to_owned(),
+        release: plan.image.release.clone(),
+        accel: plan.accel,
+        times: plan.times,
+        boot_ms: boot,
+        modules_ms: modules,
+        save_ms: save,
+        save_bytes,
+        restore_ms: restore,
+        restore_to_talking_ms: talk,
+        push_ms: push,
+        push_bytes: push_bytes as u64,
+        peers: Vec::new(),
+    })
+}
+
+fn died(ending: Ending) -> anyhow::Error {
+    anyhow!("the guest died: {ending:?}")
+}
+
+fn no_guest(error: NoGuest) -> anyhow::Error {
+    match error {
+        NoGuest::Outside(error) => error,
+        NoGuest::Died(death) => died(death.0),
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// The tools that boot a given kernel file and run a command there: name, program, arguments in
+/// front of and after the kernel.
+const PEERS: [(&str, &str, &[&str], &[&str]); 2] = [
+    ("virtme-ng", "vng", &["--run"], &["--exec", "true"]),
+    ("vmtest", "vmtest", &["--kernel"], &["true"]),
+];
+const PEER_PATIENCE: Duration = Duration::from_secs(180);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Measures those of them that are installed, and says why not the others.
+#[must_use]
+pub fn peers(boots: &Boots, vmlinuz: &Path, times: usize, line: &dyn Fn(&str)) -> Vec<Peer> {
+    let measure = |(name, program, before, after): (_, &str, &[&str], &[&str])| {
+        let kernel = vmlinuz.to_string_lossy();
+        let words: Vec<&str> = [before, &[&kernel], after].concat();
+        line(&format!("{name}, {times} times"));
+        let mut measured = Vec::new();
+        let absent = (0..times).find_map(|_| match run_peer(program, &words) {
+            Ok(run_ms) => {
+                measured.push(run_ms);
+                None
+            }
+            Err(why) => Some(format!("{why:#}")),
+        });
+        let run_ms = if absent.is_none() {
+            Spread::of(measured)
+        } else {
+            None
+        };
+        Peer {
+            name,
+            command: format!("{program} {}", words.join(" ")),
+            run_ms,
+            ratio_to_boot: ratio(run_ms, boots.boot_ms),
+            ratio_to_restore: ratio(run_ms, boots.restore_to_talking_ms),
+            absent,
+        }
+    };
+    PEERS.map(measure).into()
+}
+
+/// How many times as long, to two decimals.
+fn ratio(theirs: Option<Spread>, ours: Option<Spread>) -> Option<f64> {
+    let (theirs, ours) = (theirs?.median, ours?.median.max(1));
+    let hundredths = u32::try_from(theirs.saturating_mul(100) / ours).ok()?;
+    Some(f64::from(hundredths) / 100.0)
+}
+
+/// One run, ended if it takes too long, with everything that it started.
+fn run_peer(program: &str, words: &[&str]) -> anyhow::Result<u64> {
+    let mut command = Command::new(program);
+    command
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    sys::tie_to_this_thread(&mut command, &[]);
+    let start = Instant::now();
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("{program} is not installed"))?;
+    let log = crate::machine::Console::default();
+    let reader = child.stderr.take().map(|stderr| log.follow("peer", stderr));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if start.elapsed() > PEER_PATIENCE {
+            break None;
+        }
+        sleep(PAUSE);
+    };
+    let run_ms = milliseconds(start);
+    sys::kill_group(child.id());
+    child.wait()?;
+    // A reader that panicked has nothing more to say.
+    let _ = reader.map(std::thread::JoinHandle::join);
+    let said = log.tail(3).join(" | ");
+    match status {
+        Some(status) if status.success() => Ok(run_ms),
+        Some(status) => Err(anyhow!("{status}: {said}")),
+        None => Err(anyhow!(
+            "no end after {} s: {said}",
+            PEER_PATIENCE.as_secs()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that the middle is one that was measured.
+    #[test]
+    fn spread_has_a_measured_median() {
+        let spread = Spread::of(vec![9, 1, 4, 2]).unwrap();
+        assert_eq!((spread.min, spread.median, spread.max), (1, 2, 9));
+        assert_eq!(Spread::of(vec![]), None);
+    }
+
+    /// Check that a tool that is not there, and one that fails, are told apart with their words.
+    #[test]
+    fn peer_that_cannot_run_says_why() {
+        let missing = run_peer("no-such-tool", &[]).unwrap_err();
+        assert!(
+            missing.to_string().contains("is not installed"),
+            "{missing}"
+        );
+        let failing = run_peer("sh", &["-c", "echo no kernel >&2; exit 3"]).unwrap_err();
+        let text = failing.to_string();
+        assert!(text.contains('3') && text.contains("no kernel"), "{text}");
+        assert!(run_peer("true", &[]).is_ok());
+    }
+}
