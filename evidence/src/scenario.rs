@@ -146,6 +146,11 @@ pub enum Step {
         /// How.
         how: Misbehavior,
     },
+    /// Take a module out of the kernel and put it in again; the probes follow.
+    ReloadModule {
+        /// Its name.
+        module: String,
+    },
     /// Crash the guest's kernel through sysrq.
     Panic,
     /// Stop answering: no further record, ever.

@@ -3,7 +3,7 @@
 use crate::machine::{GuestRecord, PortError};
 use controller::Entry;
 use evidence::{
-    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION,
+    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION, Scrape,
     Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot};
@@ -37,6 +37,9 @@ pub struct Evidence {
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
+    /// What the exporter served of the same values. Not kept in reports: it says the same again.
+    #[serde(skip)]
+    pub scrapes: Vec<Scrape>,
     /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
     pub kmsg: Vec<(u8, u64, String)>,
     /// The step that could not be carried out, and why.
@@ -144,6 +147,7 @@ impl Evidence {
                 self.devices.insert(counters.hci, counters);
             }
             AgentRecord::Observed { snapshot } => self.observed = Some(snapshot),
+            AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
             AgentRecord::Done => self.done = true,
         }
