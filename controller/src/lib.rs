@@ -4,7 +4,8 @@
 //! host go in with [`Air::from_host`], bytes for a host come out of [`Air::to_host`], and time passes only when the caller says so.
 //! Whatever crosses that boundary is written to the [`Ledger`], which is what tests compare measurements with.
 //!
-//! [`transport`] puts the model behind `/dev/vhci`, where a Linux kernel finds it as `hciN`.
+//! [`transport`] puts the model behind `/dev/vhci`, where a Linux kernel finds it as `hciN`, or behind QEMU's `usb-redir`, where a guest
+//! finds it as a USB dongle.
 //!
 //! ```
 //! use controller::{Air, Profile};
@@ -21,6 +22,7 @@
 
 #![deny(unsafe_code)]
 
+mod action;
 mod air;
 mod btsnoop;
 mod buffers;
@@ -42,6 +44,7 @@ mod timers;
 pub mod transport;
 mod types;
 
+pub use action::Action;
 pub use air::{Air, Tap};
 pub use btsnoop::{Btsnoop, BtsnoopFiles};
 pub use buffers::{AckPolicy, Pool};

@@ -1,4 +1,4 @@
-//! Serves virtual Bluetooth controllers that hear each other on `/dev/vhci` and on unix sockets.
+//! Serves virtual Bluetooth controllers that hear each other on `/dev/vhci`, on unix sockets, and as USB dongles of QEMU guests.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use controller::transport::usbredir::{DongleSettings, UsbPort};
 use controller::transport::vhci::{self, VhciPort};
 use controller::transport::{H4Port, Port, Server};
 use controller::{Air, BdAddr, BtsnoopFiles, Direction, Ledger, Profile};
@@ -28,6 +29,10 @@ struct Arguments {
     /// A controller on a unix socket that carries an H4 stream, made at PATH. May be given several times.
     #[arg(long, value_name = "PATH")]
     h4: Vec<PathBuf>,
+    /// A controller as a USB dongle of a QEMU guest, on a unix socket made at PATH; give QEMU
+    /// `-chardev socket,id=bt0,path=PATH -device usb-redir,chardev=bt0`. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    usbredir: Vec<PathBuf>,
     /// The vhci device.
     #[arg(long, value_name = "PATH", default_value = vhci::DEFAULT_PATH)]
     device: PathBuf,
@@ -113,7 +118,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Opens all ports, adds a controller for each, and prints where it is.
 fn open_ports(arguments: &Arguments, air: &mut Air) -> anyhow::Result<Vec<Box<dyn Port>>> {
-    let default = if arguments.h4.is_empty() {
+    let default = if arguments.h4.is_empty() && arguments.usbredir.is_empty() {
         DEFAULT_COUNT
     } else {
         0
@@ -134,6 +139,11 @@ fn open_ports(arguments: &Arguments, air: &mut Air) -> anyhow::Result<Vec<Box<dy
     }
     for path in &arguments.h4 {
         let port = H4Port::bind(path);
+        let port = port.with_context(|| format!("failed to listen at {}", path.display()))?;
+        add(Box::new(port), &path.display())?;
+    }
+    for path in &arguments.usbredir {
+        let port = UsbPort::bind(path, DongleSettings::default());
         let port = port.with_context(|| format!("failed to listen at {}", path.display()))?;
         add(Box::new(port), &path.display())?;
     }

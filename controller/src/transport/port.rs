@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// What reading gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,4 +29,18 @@ pub trait Port: AsFd + Debug + Send {
     /// # Errors
     /// What the device says; the port is closed after it.
     fn send(&mut self, packet: &[u8]) -> io::Result<bool>;
+
+    /// When the port has something to do by itself, on the server's clock.
+    fn next_deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Lets time pass, to `now`, and does what is due. The server calls it before each of its turns.
+    ///
+    /// # Errors
+    /// What the device says; the port is closed after it.
+    fn advance(&mut self, now: Duration) -> io::Result<()> {
+        let _ = now;
+        Ok(())
+    }
 }

@@ -107,6 +107,11 @@ impl Server {
         result
     }
 
+    /// Has the thread look after its ports, because something about them has changed.
+    pub fn nudge(&self) {
+        self.wake();
+    }
+
     /// What the ports have done, in their order.
     pub fn stats(&self) -> Vec<Stats> {
         lock(&self.shared).stats.clone()
@@ -159,16 +164,35 @@ impl Worker {
             let timeout = {
                 let mut shared = lock(&shared);
                 shared.air.advance(self.start.elapsed());
+                self.advance_ports(&mut shared);
                 self.send_all(&mut shared);
                 if shared.stop {
                     return Ok(());
                 }
-                let deadline = shared.air.next_deadline();
+                let ports = self.ports.iter().flatten();
+                let deadlines = ports.filter_map(|port| port.next_deadline());
+                let deadline = deadlines.chain(shared.air.next_deadline()).min();
                 deadline.map(|at| at.saturating_sub(self.start.elapsed()))
             };
             let ready = self.wait(timeout).map_err(ServeError::Wait)?;
             for port in ready {
                 self.receive_some(&mut lock(&shared), port);
+            }
+        }
+    }
+
+    /// Lets the ports do what is due, and takes what they have for their controllers because of it.
+    fn advance_ports(&mut self, shared: &mut Shared) {
+        for number in 0..self.ports.len() {
+            let Some(Some(port)) = self.ports.get_mut(number) else {
+                continue;
+            };
+            let was_due = port.next_deadline();
+            let now = self.start.elapsed();
+            if let Err(error) = port.advance(now) {
+                self.close(shared, number, Some(error));
+            } else if was_due.is_some_and(|due| due <= now) {
+                self.receive_some(shared, number);
             }
         }
     }
