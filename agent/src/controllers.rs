@@ -1,13 +1,17 @@
-//! The scenario's virtual controllers, behind /dev/vhci, as devices of this kernel.
+//! The scenario's virtual controllers, behind /dev/vhci or on USB, as devices of this kernel.
 
 use crate::bluetooth::device::DeviceControl;
+use crate::home::{self, Home};
 use crate::port::Port;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use controller::transport::usbredir::UsbFault;
 use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
 use controller::transport::{Port as ControllerPort, Server};
-use controller::{AckPolicy, Air, BdAddr, ControllerId, Entry, Fault, Profile};
-use evidence::DeviceCounters;
+use controller::{AckPolicy, Action, Air, BdAddr, ControllerId, Fault, Profile};
+use evidence::{Ask, DeviceCounters, PacketCounts, Scenario};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// One controller and the device that it became.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +24,7 @@ struct Place {
 /// Running controllers, all devices up and connectable. Dropping it unplugs them.
 #[derive(Debug)]
 pub(crate) struct Controllers {
-    server: Server,
+    home: Home,
     control: DeviceControl,
     places: Vec<Place>,
 }
@@ -29,29 +33,17 @@ impl Controllers {
     /// Plugs the controllers in, in order, and brings the devices up.
     ///
     /// # Errors
-    /// There is no /dev/vhci, or the kernel does not get a device up.
-    pub(crate) fn start(profiles: &[Profile], port: &Port) -> anyhow::Result<Self> {
-        let mut air = Air::new();
-        let ids: Vec<ControllerId> = profiles
-            .iter()
-            .map(|profile| air.add(profile.clone()))
-            .collect();
-        port.phase("creating controllers")?;
-        let mut ports: Vec<Box<dyn ControllerPort>> = Vec::new();
-        let mut places = Vec::new();
-        for (id, profile) in ids.into_iter().zip(profiles) {
-            let vhci = VhciPort::open(Path::new(DEFAULT_PATH))?;
-            places.push(Place {
-                id,
-                hci: vhci.index().0,
-                address: profile.addr,
-            });
-            ports.push(Box::new(vhci));
-        }
-        let server = Server::start(air, ports)?;
+    /// There is no /dev/vhci, the kernel finds no dongle, or it does not get a device up.
+    pub(crate) fn start(scenario: &Scenario, port: &Port) -> anyhow::Result<Self> {
         let control = DeviceControl::open().context("failed to open an HCI socket")?;
+        port.phase("creating controllers")?;
+        let (home, places) = if scenario.is_outside() {
+            start_outside(scenario, &control, port)?
+        } else {
+            start_inside(&scenario.controllers)?
+        };
         let controllers = Self {
-            server,
+            home,
             control,
             places,
         };
@@ -86,8 +78,27 @@ impl Controllers {
     }
 
     /// Has a controller misbehave.
-    pub(crate) fn inject(&self, fault: Fault) {
-        self.server.with_air(|air| air.add_fault(fault));
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn inject(&self, fault: Fault) -> anyhow::Result<()> {
+        self.home.act(Action::Inject(fault))
+    }
+
+    /// Has something go wrong on a controller's bus.
+    ///
+    /// # Errors
+    /// It is on none.
+    pub(crate) fn add_usb_fault(&self, fault: UsbFault) -> anyhow::Result<()> {
+        self.home.add_usb_fault(fault)
+    }
+
+    /// Waits until the kernel polls a controller on USB for voice.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn await_voice(&self, number: usize) -> anyhow::Result<()> {
+        self.home.await_voice(number)
     }
 
     /// Changes when a controller gives buffers back.
@@ -96,9 +107,7 @@ impl Controllers {
     /// There is no such controller.
     pub(crate) fn set_acks(&self, number: usize, policy: AckPolicy) -> anyhow::Result<()> {
         let id = self.place(number)?.id;
-        self.server
-            .with_air(|air| air.set_ack_policy(id, None, policy));
-        Ok(())
+        self.home.act(Action::Acks(id, policy))
     }
 
     /// Has one controller give back what is outstanding.
@@ -107,13 +116,15 @@ impl Controllers {
     /// There is no such controller.
     pub(crate) fn flush_acks_of(&self, number: usize) -> anyhow::Result<()> {
         let id = self.place(number)?.id;
-        self.server.with_air(|air| air.flush_acks(id));
-        Ok(())
+        self.home.act(Action::FlushAcks(id))
     }
 
     /// How many packets have crossed so far, all controllers together.
-    pub(crate) fn crossed(&self) -> usize {
-        self.server.with_air(|air| air.ledger().entries().len())
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn crossed(&self) -> anyhow::Result<usize> {
+        Ok(self.home.look()?.crossed)
     }
 
     fn place(&self, number: usize) -> anyhow::Result<&Place> {
@@ -123,23 +134,36 @@ impl Controllers {
     }
 
     /// Gives all buffers back that policies hold.
-    pub(crate) fn flush_acks(&self) {
-        self.server.with_air(|air| {
-            for Place { id, .. } in &self.places {
-                air.flush_acks(*id);
-            }
-        });
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn flush_acks(&self) -> anyhow::Result<()> {
+        let mut places = self.places.iter();
+        places.try_for_each(|place| self.home.act(Action::FlushAcks(place.id)))
     }
 
-    /// The ledger so far, by device.
-    pub(crate) fn ledgers(&self) -> Vec<(u16, Vec<Entry>)> {
-        self.server.with_air(|air| {
-            let of = |place: &Place| air.ledger().of(place.id).cloned().collect();
-            self.places
-                .iter()
-                .map(|place| (place.hci, of(place)))
-                .collect()
-        })
+    /// How many packets crossed the boundary of each device.
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn counts(&self) -> anyhow::Result<Vec<PacketCounts>> {
+        let counts = self.home.look()?.counts;
+        let of = |place: &Place| counts.get(place.id.index()).copied();
+        let of = |place: &Place| of(place).context("a controller is not counted");
+        self.places.iter().map(of).collect()
+    }
+
+    /// Has the ledgers filed as they are now.
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn report_ledgers(&self, port: &Port) -> anyhow::Result<()> {
+        let place = |place: &Place| evidence::Place {
+            controller: place.id.index(),
+            hci: place.hci,
+        };
+        let places: Vec<_> = self.places.iter().map(place).collect();
+        self.home.report(&places, port)
     }
 
     /// The kernel's own counters of each device.
@@ -155,4 +179,58 @@ impl Controllers {
         };
         self.places.iter().map(read).collect()
     }
+}
+
+/// Puts controllers of this process behind /dev/vhci.
+fn start_inside(profiles: &[Profile]) -> anyhow::Result<(Home, Vec<Place>)> {
+    let mut air = Air::new();
+    let mut ports: Vec<Box<dyn ControllerPort>> = Vec::new();
+    let mut places = Vec::new();
+    for profile in profiles {
+        let vhci = VhciPort::open(Path::new(DEFAULT_PATH))?;
+        places.push(Place {
+            id: air.add(profile.clone()),
+            hci: vhci.index().0,
+            address: profile.addr,
+        });
+        ports.push(Box::new(vhci));
+    }
+    Ok((Home::Inside(Server::start(air, ports)?), places))
+}
+
+/// Has the harness plug its controllers in, one after the other, so that each is the next device.
+fn start_outside(
+    scenario: &Scenario,
+    control: &DeviceControl,
+    port: &Port,
+) -> anyhow::Result<(Home, Vec<Place>)> {
+    let mut places = Vec::new();
+    for (number, profile) in scenario.controllers.iter().enumerate() {
+        port.phase(format!("plugging controller {number} in"))?;
+        let before = control.list()?;
+        home::done(port, Ask::Plug { controller: number })?;
+        places.push(Place {
+            id: ControllerId::from_index(number),
+            hci: await_device(control, &before)?,
+            address: profile.addr,
+        });
+    }
+    Ok((Home::Outside(port.clone()), places))
+}
+
+/// How long the kernel may take to find a dongle.
+const PLUG_PATIENCE: Duration = Duration::from_secs(60);
+const PLUG_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits for a device that was not there before.
+fn await_device(control: &DeviceControl, before: &[u16]) -> anyhow::Result<u16> {
+    let deadline = Instant::now() + PLUG_PATIENCE;
+    while Instant::now() < deadline {
+        let new = control.list()?;
+        if let Some(hci) = new.iter().find(|hci| !before.contains(hci)) {
+            return Ok(*hci);
+        }
+        sleep(PLUG_PAUSE);
+    }
+    bail!("no new device within {PLUG_PATIENCE:?}")
 }

@@ -5,11 +5,10 @@
 mod bluetooth;
 mod calls;
 mod controllers;
+mod home;
 mod misbehave;
-mod modules;
 mod observe;
 mod port;
-mod scrape;
 mod steps;
 mod sys;
 mod transfer;
@@ -20,7 +19,6 @@ use evidence::{AgentRecord, PROTOCOL_VERSION, Scenario};
 use port::Port;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 #[derive(Debug, Parser)]
 #[command(about = "Carries out one scenario in a guest; not meant for people")]
@@ -38,8 +36,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let port = match sys::inherited_port() {
-        Ok(file) => Port::new(file),
+    let port = match sys::inherited_port().and_then(Port::new) {
+        Ok(port) => port,
         Err(_) => return ExitCode::from(2),
     };
     match run(&arguments, &port) {
@@ -62,11 +60,11 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     })?;
     let scenario = read_scenario(&arguments.scenario)?;
     port.phase("loading probes")?;
-    let probes = Arc::new(observe::load(&arguments.objects, arguments.attach)?);
+    let probes = observe::load(&arguments.objects, arguments.attach)?;
     observe::report_probes(&probes, port)?;
-    let controllers = controllers::Controllers::start(&scenario.controllers, port)?;
+    let controllers = controllers::Controllers::start(&scenario, port)?;
     let calls = calls::CallLog::default();
-    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, &probes, port)?;
+    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, port)?;
     port.phase("settling")?;
     observe::settle_and_report(&probes, &controllers, port)?;
     port.send(&AgentRecord::Calls {

@@ -2,16 +2,12 @@
 
 use crate::controllers::Controllers;
 use crate::port::Port;
-use crate::scrape;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use controller::{Direction, Entry, PacketKind};
-use evidence::{AgentRecord, DeviceCounters, Scrape};
-use exporter::Collector;
-use metrics::{Family, Snapshot};
-use probes::{Options, Preference};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts};
+use metrics::Family;
+use probes::{Options, Preference, Probes};
 use std::path::Path;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -28,7 +24,7 @@ pub(crate) enum Attach {
 ///
 /// # Errors
 /// There are none.
-pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Collector> {
+pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Probes> {
     let path = |family: &Family| folder.join(probes::object_name(*family));
     let objects: Vec<_> = probes::FAMILIES
         .iter()
@@ -42,22 +38,19 @@ pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Collector> {
         Attach::Auto => Preference::Auto,
         Attach::Kprobe => Preference::Kprobe,
     };
-    let btf = probes::external_btf(folder);
-    let probes = probes::load(&objects, &Options { attach, btf });
-    Ok(Collector::new(probes))
+    Ok(probes::load(&objects, &Options { attach, btf: None }))
 }
 
 /// Reports what became of each program, and the series that are lost.
 ///
 /// # Errors
 /// The port fails.
-pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<()> {
-    let (reports, lost) = probes.state();
-    for report in reports {
-        port.send(&AgentRecord::Probe(report))?;
+pub(crate) fn report_probes(probes: &Probes, port: &Port) -> anyhow::Result<()> {
+    for report in probes.reports() {
+        port.send(&AgentRecord::Probe(report.clone()))?;
     }
-    for lost in lost {
-        port.send(&AgentRecord::Lost(lost))?;
+    for lost in probes.lost() {
+        port.send(&AgentRecord::Lost(lost.clone()))?;
     }
     Ok(())
 }
@@ -68,50 +61,20 @@ pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<(
 /// # Errors
 /// It does not settle, or the port fails.
 pub(crate) fn settle_and_report(
-    probes: &Arc<Collector>,
+    probes: &Probes,
     controllers: &Controllers,
     port: &Port,
 ) -> anyhow::Result<()> {
     settle(controllers)?;
-    let (snapshot, scrapes) = read_still(probes)?;
-    for (hci, entries) in controllers.ledgers() {
-        for entries in entries.chunks(ENTRIES_PER_RECORD) {
-            port.send(&AgentRecord::Ledger {
-                hci,
-                entries: entries.to_vec(),
-            })?;
-        }
-    }
+    let snapshot = probes.snapshot().context("failed to read the metrics")?;
+    controllers.report_ledgers(port)?;
     for counters in controllers.counters()? {
         port.send(&AgentRecord::Device(counters))?;
     }
     port.send(&AgentRecord::Observed { snapshot })?;
-    for scrape in scrapes {
-        port.send(&AgentRecord::Scraped(scrape))?;
-    }
     Ok(())
 }
 
-/// Reads the values directly and through the exporter, while nothing changes between.
-fn read_still(probes: &Arc<Collector>) -> anyhow::Result<(Snapshot, Vec<Scrape>)> {
-    let read = || probes.snapshot().context("failed to read the metrics");
-    let mut before = read()?;
-    for _ in 0..READS {
-        let scrapes = scrape::scrape(probes).context("failed to scrape the exporter")?;
-        let after = read()?;
-        if before == after {
-            return Ok((after, scrapes));
-        }
-        before = after;
-    }
-    bail!("the metrics did not stand still for a scrape in {READS} tries")
-}
-
-/// How often to read again when something changed meanwhile.
-const READS: u32 = 50;
-
-/// A ledger entry is about 200 bytes of JSON; a frame holds 4 MiB.
-const ENTRIES_PER_RECORD: usize = 4096;
 /// How long traffic may take to settle.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 const SETTLE_PAUSE: Duration = Duration::from_millis(5);
@@ -125,14 +88,11 @@ fn settle(controllers: &Controllers) -> anyhow::Result<()> {
     let mut crossed_before = usize::MAX;
     let mut looks = 0;
     loop {
-        controllers.flush_acks();
-        let ledgers = controllers.ledgers();
-        let crossed = ledgers.iter().map(|(_, entries)| entries.len()).sum();
+        controllers.flush_acks()?;
+        let crossed = controllers.crossed()?;
         let counters = controllers.counters()?;
-        let behind = ledgers
-            .iter()
-            .zip(&counters)
-            .any(|((_, entries), c)| is_behind(c, entries));
+        let counts = controllers.counts()?;
+        let behind = counters.iter().zip(&counts).any(|(k, l)| is_behind(k, l));
         looks = if !behind && crossed == crossed_before {
             looks + 1
         } else {
@@ -151,16 +111,11 @@ fn settle(controllers: &Controllers) -> anyhow::Result<()> {
 }
 
 /// Has the kernel counted less than crossed the boundary?
-fn is_behind(counters: &DeviceCounters, entries: &[Entry]) -> bool {
-    let count = |direction, kind| {
-        let is = |entry: &&Entry| entry.direction == direction && entry.kind == Some(kind);
-        u32::try_from(entries.iter().filter(is).count()).unwrap_or(u32::MAX)
-    };
-    let (sent, received) = (Direction::HostToController, Direction::ControllerToHost);
-    counters.acl_sent < count(sent, PacketKind::Acl)
-        || counters.acl_received < count(received, PacketKind::Acl)
-        || counters.sco_sent < count(sent, PacketKind::Sco)
-        || counters.sco_received < count(received, PacketKind::Sco)
-        || counters.commands_sent < count(sent, PacketKind::Command)
-        || counters.events_received < count(received, PacketKind::Event)
+fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts) -> bool {
+    kernel.acl_sent < ledger.acl_sent
+        || kernel.acl_received < ledger.acl_received
+        || kernel.sco_sent < ledger.sco_sent
+        || kernel.sco_received < ledger.sco_received
+        || kernel.commands_sent < ledger.commands
+        || kernel.events_received < ledger.events
 }

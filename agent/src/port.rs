@@ -1,32 +1,51 @@
 //! Sending records home.
 
-use evidence::{AgentRecord, FrameKind, FrameWriter, Sender};
+use evidence::{AgentRecord, Answer, Ask, FrameKind, FrameReader, FrameWriter, Sender};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The agent's end of the port. One writer: every record goes through here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Port {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 struct State {
     frames: FrameWriter<File>,
+    answers: FrameReader<File>,
     phase: String,
 }
 
 impl Port {
     /// Takes the port over.
-    pub(crate) const fn new(file: File) -> Self {
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let answers = FrameReader::new(file.try_clone()?);
         let frames = FrameWriter::new(file, Sender::Agent);
-        Self {
-            state: Mutex::new(State {
+        Ok(Self {
+            state: Arc::new(Mutex::new(State {
                 frames,
+                answers,
                 phase: String::new(),
-            }),
-        }
+            })),
+        })
+    }
+
+    /// Asks the harness for something, and waits for its answer.
+    ///
+    /// # Errors
+    /// The port fails, or what comes is no answer.
+    pub(crate) fn ask(&self, ask: Ask) -> io::Result<Answer> {
+        let json = serde_json::to_vec(&AgentRecord::Ask(ask))?;
+        let mut state = self.lock();
+        state.frames.write(FrameKind::Record, &json)?;
+        let frame = state.answers.read().map_err(io::Error::other)?;
+        let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(serde_json::from_slice(&frame.payload)?)
     }
 
     /// Sends one record.

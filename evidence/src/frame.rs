@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic, `BTEV` |
 //! | 4 | 1 | kind: 1 a JSON record, 2 a chunk of a file |
-//! | 5 | 1 | sender: 0 outer machine, 1 stage 0, 2 agent |
+//! | 5 | 1 | sender: 0 outer machine, 1 stage 0, 2 agent, 3 outer machine when it answers the agent |
 //! | 6 | 2 | reserved, zero |
 //! | 8 | 4 | sequence number, counted per sender from 0 |
 //! | 12 | 4 | length of the payload, bytes, at most [`MAX_PAYLOAD_BYTES`] |
@@ -43,16 +43,19 @@ pub enum Sender {
     Stage0,
     /// The agent that stage 0 started.
     Agent,
+    /// The harness again, to the agent: stage 0 counts the orders to itself and sees none of these.
+    Answers,
 }
 
 impl Sender {
-    const ALL: [Self; 3] = [Self::Harness, Self::Stage0, Self::Agent];
+    const ALL: [Self; 4] = [Self::Harness, Self::Stage0, Self::Agent, Self::Answers];
 
     const fn code(self) -> u8 {
         match self {
             Self::Harness => 0,
             Self::Stage0 => 1,
             Self::Agent => 2,
+            Self::Answers => 3,
         }
     }
 }
@@ -208,7 +211,7 @@ fn checksum(header: &[u8; HEADER_BYTES], payload: &[u8]) -> u32 {
 #[derive(Debug)]
 pub struct FrameReader<R> {
     port: R,
-    next_seq: [u32; 3],
+    next_seq: [u32; 4],
 }
 
 impl<R: Read> FrameReader<R> {
@@ -216,7 +219,7 @@ impl<R: Read> FrameReader<R> {
     pub const fn new(port: R) -> Self {
         Self {
             port,
-            next_seq: [0; 3],
+            next_seq: [0; 4],
         }
     }
 
@@ -225,7 +228,7 @@ impl<R: Read> FrameReader<R> {
     pub const fn resume(port: R, stage0_next_seq: u32) -> Self {
         Self {
             port,
-            next_seq: [0, stage0_next_seq, 0],
+            next_seq: [0, stage0_next_seq, 0, 0],
         }
     }
 

@@ -10,22 +10,26 @@ mod frame;
 #[cfg(feature = "scenario")]
 mod misbehavior;
 #[cfg(feature = "scenario")]
+mod outside;
+#[cfg(feature = "scenario")]
 mod scenario;
 mod stage0;
 
 #[cfg(feature = "scenario")]
-pub use agent::{AgentRecord, CallCount, DeviceCounters, Direction, Protocol, Scrape};
+pub use agent::{AgentRecord, CallCount, DeviceCounters, Direction, Protocol};
 pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,
 };
 #[cfg(feature = "scenario")]
 pub use misbehavior::Misbehavior;
 #[cfg(feature = "scenario")]
-pub use scenario::{L2capMode, Scenario, Service, Step, Traffic};
+pub use outside::{Answer, Ask, PacketCounts, Place, Sight};
+#[cfg(feature = "scenario")]
+pub use scenario::{L2capMode, Scenario, Service, Step, Traffic, Transport};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Name of the virtio-serial port that carries the frames, as the guest sees it under
 /// `/sys/class/virtio-ports/*/name`.

@@ -1,6 +1,7 @@
 //! A scenario: scripted traffic as data. The harness writes it, the agent carries it out.
 
 use crate::misbehavior::Misbehavior;
+use controller::transport::usbredir::UsbFault;
 use controller::{AckPolicy, Fault, Profile};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,38 @@ pub struct Scenario {
     pub about: String,
     /// The controllers, all on one air; the first becomes hci0.
     pub controllers: Vec<Profile>,
+    /// How each of them reaches the guest's kernel, in the same order; those beyond the end through vhci. If one is on USB, all live
+    /// in the harness's process.
+    #[serde(default)]
+    pub transports: Vec<Transport>,
     /// What the agent does, in order.
     pub steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// How the n-th controller reaches the guest's kernel.
+    #[must_use]
+    pub fn transport(&self, number: usize) -> Transport {
+        self.transports.get(number).copied().unwrap_or_default()
+    }
+
+    /// Do the controllers live in the harness's process?
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        let mut transports = (0..self.controllers.len()).map(|number| self.transport(number));
+        transports.any(|transport| transport == Transport::Usb)
+    }
+}
+
+/// How a controller reaches the guest's kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Through `/dev/vhci`.
+    #[default]
+    Vhci,
+    /// As a USB dongle, through the guest's own drivers for host controller and dongle.
+    Usb,
 }
 
 /// One step. Sockets go by the names that earlier steps gave them, controllers by their place in
@@ -146,10 +177,15 @@ pub enum Step {
         /// How.
         how: Misbehavior,
     },
-    /// Take a module out of the kernel and put it in again; the probes follow.
-    ReloadModule {
-        /// Its name.
-        module: String,
+    /// Have something go wrong on the bus of a controller on USB.
+    UsbFault {
+        /// What.
+        fault: UsbFault,
+    },
+    /// Wait until the kernel of a controller on USB polls for voice: before that, what is written to a synchronous socket is lost.
+    AwaitVoice {
+        /// Which controller.
+        controller: usize,
     },
     /// Crash the guest's kernel through sysrq.
     Panic,

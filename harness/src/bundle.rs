@@ -7,6 +7,7 @@
 //! initramfs.cpio  the image; the kernel itself is found by its hash, in the cache or the archive
 //! result.json     what it came to, with all evidence
 //! console.txt     last lines of the console
+//! usbN.pcap       what crossed the bus of each controller on USB, for Wireshark
 //! ```
 
 use crate::case::{CaseResult, MEMORY_MIB, Setting, Start};
@@ -113,6 +114,9 @@ pub fn write(
     fs::write(at(SCENARIO), serde_json::to_vec_pretty(scenario)?)?;
     fs::write(at(RESULT), serde_json::to_vec_pretty(result)?)?;
     fs::write(at(CONSOLE), result.evidence.console.join("\n"))?;
+    for (name, capture) in &result.evidence.usb_captures {
+        fs::write(at(name), capture)?;
+    }
     // A link costs nothing; to another disk it takes a copy.
     if fs::hard_link(&image.initramfs, at(INITRAMFS)).is_err() {
         fs::copy(&image.initramfs, at(INITRAMFS))?;

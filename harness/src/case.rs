@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{FAMILIES, check_scrapes, cross_check, expect};
+use crate::expect::{FAMILIES, cross_check, expect};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
@@ -125,7 +125,7 @@ pub fn run(
     watch: Watch<'_>,
 ) -> CaseResult {
     let mut result = CaseResult::bare(kernel, &scenario.name, Outcome::Cancelled);
-    let mut guest = match begin(image, setting, watch) {
+    let mut guest = match begin(image, setting, scenario, watch) {
         Ok(guest) => guest,
         Err(NoGuest::Outside(error)) => {
             return result.conclude(Outcome::NotRun {
@@ -173,12 +173,22 @@ fn assess(
 }
 
 /// A guest that is booted or restored.
-fn begin<'a>(image: &Image, setting: Setting<'_>, watch: Watch<'a>) -> Result<Guest<'a>, NoGuest> {
+fn begin<'a>(
+    image: &Image,
+    setting: Setting<'_>,
+    scenario: &Scenario,
+    watch: Watch<'a>,
+) -> Result<Guest<'a>, NoGuest> {
     let spec = saves::spec(image, setting.accel, MEMORY_MIB);
+    let stage = if scenario.is_outside() {
+        Stage::Usb
+    } else {
+        Stage::Bluetooth
+    };
     match setting.start {
         Start::Restore(saves) => {
             let quiet = &vm_images::Quiet;
-            saves.guest(&spec, Stage::Bluetooth, watch, quiet, setting.line)
+            saves.guest(&spec, stage, watch, quiet, setting.line)
         }
         Start::Boot => {
             let vm = Vm::start(&spec)
@@ -191,10 +201,16 @@ fn begin<'a>(image: &Image, setting: Setting<'_>, watch: Watch<'a>) -> Result<Gu
 
 /// The whole conversation with a guest.
 fn converse(guest: &mut Guest<'_>, setting: Setting<'_>, scenario: &Scenario) -> Ending {
+    if let Err(error) = guest.prepare_outside(scenario) {
+        return Ending::Outside(error);
+    }
     let mut talk = || {
         if matches!(setting.start, Start::Boot) {
             guest.boot()?;
             guest.load_modules(saves::MODULES)?;
+            if scenario.is_outside() {
+                guest.load_modules(saves::USB_MODULES)?;
+            }
         }
         guest.push(setting.payload, scenario)?;
         guest.run(setting.payload)
@@ -253,7 +269,6 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
         let reason = probe.reason.as_deref().unwrap_or("no reason given");
         deviation("probe", &labels, "attached", reason)
     }));
-    deviations.extend(check_scrapes(evidence, observed));
     let problems = observed.problems();
     deviations.extend(
         problems

@@ -3,13 +3,17 @@
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
 use crate::needs::KernelConfig;
-use evidence::{ExitStatus, Order, Scenario, Stage0Record};
+use crate::outside::Outside;
+use anyhow::Context as _;
+use evidence::{AgentRecord, Answer, Ask, ExitStatus, Order, Scenario, Stage0Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What is pushed into a guest.
 #[derive(Debug, Clone)]
@@ -98,6 +102,7 @@ pub struct Guest<'a> {
     pub timings: Timings,
     stage0_records: u32,
     start: Instant,
+    outside: Option<(Outside, TempDir)>,
 }
 
 const PING_PATH: &str = "/run/ping";
@@ -121,6 +126,7 @@ impl<'a> Guest<'a> {
             timings,
             stage0_records: 0,
             start: Instant::now(),
+            outside: None,
         }
     }
 
@@ -179,6 +185,25 @@ impl<'a> Guest<'a> {
     /// The guest ended or fell silent before.
     pub fn ping(&mut self) -> Result<(), Ending> {
         self.store(PING_PATH, 0o644, &[])
+    }
+
+    /// Starts the controllers of a scenario that live in this process, if it has any, and gives the machine places for them.
+    ///
+    /// # Errors
+    /// QEMU or this machine cannot do that.
+    pub fn prepare_outside(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        if !scenario.is_outside() {
+            return Ok(());
+        }
+        self.tell("plugging dongles in");
+        let (outside, sockets) = Outside::start(scenario)?;
+        let captures = TempDir::new().context("failed to make a folder for captures")?;
+        for (number, socket) in sockets.iter().enumerate() {
+            let capture = captures.path().join(capture_name(number));
+            self.vm.add_dongle(number, socket, &capture)?;
+        }
+        self.outside = Some((outside, captures));
+        Ok(())
     }
 
     /// Pushes agent, objects and scenario.
@@ -247,9 +272,36 @@ impl<'a> Guest<'a> {
     /// Lets a machine whose port closed end by itself, so that its last words are heard, and
     /// takes down its console. `None`: it had to be killed.
     pub fn finish(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        if let Some((outside, captures)) = self.outside.take() {
+            self.take_captures(outside.len(), captures.path());
+        }
         let status = self.vm.end(patience);
         self.evidence.console = self.vm.console().tail(60);
         status
+    }
+
+    /// Files what QEMU captured of each dongle. It writes the last of it when the dongle goes.
+    fn take_captures(&mut self, dongles: usize, folder: &Path) {
+        for number in 0..dongles {
+            if let Err(error) = self.vm.remove_dongle(number) {
+                tracing::debug!(number, %error, "a dongle stays until QEMU ends");
+            }
+            let name = capture_name(number);
+            match fs::read(folder.join(&name)) {
+                Ok(capture) => drop(self.evidence.usb_captures.insert(name, capture)),
+                Err(error) => tracing::warn!(name, %error, "there is no capture of a dongle"),
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) -> Result<(), Ending> {
+        let answer = match &mut self.outside {
+            Some((outside, _)) => outside.answer(ask, &mut self.evidence),
+            None => Answer::Refused {
+                error: "there are no controllers outside".to_owned(),
+            },
+        };
+        self.vm.answer(&answer).map_err(Ending::Unreachable)
     }
 
     fn store(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), Ending> {
@@ -287,6 +339,10 @@ impl<'a> Guest<'a> {
                     self.stage0_records += 1;
                     wanted(record) || matches!(record, Stage0Record::Refused { .. })
                 }
+                GuestRecord::Agent(AgentRecord::Ask(ask)) => {
+                    self.answer(ask.clone())?;
+                    false
+                }
                 GuestRecord::Agent(_) => false,
             };
             self.evidence.file(record)?;
@@ -300,6 +356,11 @@ impl<'a> Guest<'a> {
             }
         }
     }
+}
+
+/// Of a dongle's bus, as QEMU sees it.
+fn capture_name(number: usize) -> String {
+    format!("usb{number}.pcap")
 }
 
 /// Where things are that every run needs.

@@ -2,8 +2,9 @@
 
 use crate::machine::{GuestRecord, PortError};
 use controller::Entry;
+use controller::transport::usbredir::UsbTransfers;
 use evidence::{
-    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION, Scrape,
+    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION,
     Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot};
@@ -31,15 +32,19 @@ pub struct Evidence {
     /// The controllers' ledgers, by hci index.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub ledgers: BTreeMap<u16, Vec<Entry>>,
+    /// What crossed the buses of controllers on USB, by hci index.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub usb: BTreeMap<u16, Vec<UsbTransfers>>,
+    /// What crossed those buses, as QEMU saw it, by file name; files of their own beside the report.
+    #[serde(skip)]
+    pub usb_captures: BTreeMap<String, Vec<u8>>,
     /// The kernel's own counters, by hci index.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub devices: BTreeMap<u16, DeviceCounters>,
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
-    /// What the exporter served of the same values. Not kept in reports: it says the same again.
-    #[serde(skip)]
-    pub scrapes: Vec<Scrape>,
     /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
     pub kmsg: Vec<(u8, u64, String)>,
     /// The step that could not be carried out, and why.
@@ -72,6 +77,8 @@ pub enum Ending {
     Closed(Result<(), PortError>),
     /// An order could not be sent: the other end is gone.
     Unreachable(std::io::Error),
+    /// Something outside the guest failed.
+    Outside(anyhow::Error),
     /// Stage 0 or the agent speak another version of the protocol.
     Protocol {
         /// Theirs.
@@ -147,7 +154,8 @@ impl Evidence {
                 self.devices.insert(counters.hci, counters);
             }
             AgentRecord::Observed { snapshot } => self.observed = Some(snapshot),
-            AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
+            // Whoever answers it files what comes of it.
+            AgentRecord::Ask(_) => {}
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
             AgentRecord::Done => self.done = true,
         }

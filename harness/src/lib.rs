@@ -16,6 +16,7 @@ pub mod machine;
 pub mod matrix;
 pub mod needs;
 pub mod outcome;
+pub mod outside;
 pub mod payload;
 pub mod progress;
 pub mod repeat;

@@ -154,6 +154,9 @@ pub fn judge_ending(ending: &Ending, evidence: &Evidence, qemu: Option<QemuEnd>)
             let how = qemu.map_or_else(|| "QEMU hung up".to_owned(), |end| end.0);
             died(DeathClass::LostVm, how)
         }
+        Ending::Outside(error) => Outcome::NotRun {
+            error: format!("{error:#}"),
+        },
         Ending::Complete => judge_exit(evidence),
     }
 }

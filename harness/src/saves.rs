@@ -30,6 +30,8 @@ pub enum Stage {
     Bare,
     /// The Bluetooth modules are loaded, and there is no controller.
     Bluetooth,
+    /// The modules for Bluetooth over USB are loaded besides.
+    Usb,
 }
 
 impl Stage {
@@ -39,6 +41,7 @@ impl Stage {
         match self {
             Self::Bare => "bare",
             Self::Bluetooth => MODULES,
+            Self::Usb => USB_MODULES,
         }
     }
 }
@@ -51,6 +54,8 @@ impl fmt::Display for Stage {
 
 /// The list of modules that makes a bare machine one with Bluetooth.
 pub const MODULES: &str = "bluetooth";
+/// The list of modules that makes one with Bluetooth one with USB.
+pub const USB_MODULES: &str = "usb";
 
 /// Where saved machines are kept, and what they depend on besides themselves.
 #[derive(Debug)]
@@ -148,8 +153,8 @@ impl Saves {
         Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed()))
     }
 
-    /// Makes a machine of that stage, and saves it into an empty folder. One with Bluetooth is a
-    /// bare one that has gone on.
+    /// Makes a machine of that stage, and saves it into an empty folder. One of a later stage is one
+    /// of the stage before that has gone on.
     fn make(
         &self,
         spec: &VmSpec,
@@ -170,6 +175,11 @@ impl Saves {
             Stage::Bluetooth => {
                 let mut guest = self.guest(spec, Stage::Bare, watch, waiting, line)?;
                 let arrived = guest.load_modules(MODULES);
+                (guest, arrived)
+            }
+            Stage::Usb => {
+                let mut guest = self.guest(spec, Stage::Bluetooth, watch, waiting, line)?;
+                let arrived = guest.load_modules(USB_MODULES);
                 (guest, arrived)
             }
         };

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -17,6 +17,53 @@ use std::time::Duration;
 pub(crate) fn pair_for_child() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((ours, theirs.into()))
+}
+
+/// Writes `bytes` with a descriptor beside them, which the reader gets as its own.
+///
+/// # Errors
+/// What sendmsg(2) says, or that it took only part of them.
+pub(crate) fn send_with_fd(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fd: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const FD_BYTES: libc::c_uint = 4;
+    let mut control = [0u64; 4];
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all-zero is a valid msghdr: null pointers and zero lengths.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: computes from a number.
+    let space = unsafe { libc::CMSG_SPACE(FD_BYTES) };
+    message.msg_controllen = usize::try_from(space).map_err(io::Error::other)?;
+    // SAFETY: the message's control buffer is `control`, which is aligned for a header and larger than `space`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: computes from a number.
+    let length = unsafe { libc::CMSG_LEN(FD_BYTES) };
+    let filled = libc::cmsghdr {
+        cmsg_len: usize::try_from(length).map_err(io::Error::other)?,
+        cmsg_level: libc::SOL_SOCKET,
+        cmsg_type: libc::SCM_RIGHTS,
+    };
+    // SAFETY: `header` points to the start of `control`, which has room for it.
+    unsafe { header.write(filled) };
+    // SAFETY: `header` points to a header that is followed by room for a descriptor.
+    let data = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: as above; no alignment is asked of the place.
+    unsafe { data.cast::<i32>().write_unaligned(fd.as_raw_fd()) };
+    // SAFETY: everything that `message` points to lives until the call returns, and is only read.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_negative) => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Makes `command` keep `fds` open over exec, die with the calling thread, and stand in a process
@@ -134,5 +181,27 @@ fn check(result: i32) -> io::Result<()> {
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsFd as _;
+
+    /// Check that bytes arrive whole, and that the descriptor beside them stays open for the reader when the sender closes its own.
+    #[test]
+    fn send_with_fd_hands_over_bytes() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (mut near, far) = UnixStream::pair().unwrap();
+        send_with_fd(ours.as_fd(), b"take this", far.as_fd()).unwrap();
+        drop(far);
+        // The other end is open still: it is on its way.
+        near.write_all(b"x").unwrap();
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "take this");
     }
 }

@@ -18,10 +18,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("probes", &["metrics"]),
     ("btcompat", &["kernels", "metrics"]),
     ("stage0", &["evidence"]),
-    (
-        "agent",
-        &["probes", "controller", "evidence", "exporter", "metrics"],
-    ),
+    ("agent", &["probes", "controller", "evidence", "metrics"]),
     ("vm-images", &["kernels"]),
     (
         "harness",

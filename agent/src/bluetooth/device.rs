@@ -34,6 +34,17 @@ impl DeviceControl {
         }
     }
 
+    /// HCIGETDEVLIST: the devices that there are.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn list(&self) -> io::Result<Vec<u16>> {
+        let mut list = sys::hci_dev_list::default();
+        fd::ioctl_struct(self.socket.as_fd(), sys::HCIGETDEVLIST, &mut list)?;
+        let devices = list.dev_req.iter().take(list.dev_num.into());
+        Ok(devices.map(|device| device.dev_id).collect())
+    }
+
     /// HCISETSCAN: lets others page this device.
     ///
     /// # Errors

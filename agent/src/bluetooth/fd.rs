@@ -26,6 +26,8 @@ unsafe impl Plain for u32 {}
 // SAFETY: integers.
 unsafe impl Plain for sys::hci_dev_req {}
 // SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::hci_dev_list {}
+// SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::hci_dev_info {}
 
 /// socket(2), close-on-exec.

@@ -23,6 +23,7 @@ pub(super) const L2CAP_MODE_ERTM: u8 = 3;
 pub(super) const L2CAP_MODE_STREAMING: u8 = 4;
 
 pub(super) const HCIDEVUP: c_ulong = 0x4004_48c9;
+pub(super) const HCIGETDEVLIST: c_ulong = 0x8004_48d2;
 pub(super) const HCIGETDEVINFO: c_ulong = 0x8004_48d3;
 pub(super) const HCISETSCAN: c_ulong = 0x4004_48dd;
 
@@ -84,6 +85,27 @@ pub(super) struct hci_dev_req {
     pub(super) dev_opt: u32,
 }
 
+/// Devices that a list has room for.
+pub(super) const LISTED_DEVICES: usize = 16;
+
+/// `struct hci_dev_list_req`, with room for so many devices.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct hci_dev_list {
+    /// Room at first, then how many there are.
+    pub(super) dev_num: u16,
+    pub(super) dev_req: [hci_dev_req; LISTED_DEVICES],
+}
+
+impl Default for hci_dev_list {
+    fn default() -> Self {
+        Self {
+            dev_num: 16,
+            dev_req: [hci_dev_req::default(); LISTED_DEVICES],
+        }
+    }
+}
+
 /// `struct hci_dev_stats`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -127,6 +149,7 @@ const _: () = {
     assert!(size_of::<bt_voice>() == 2);
     assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);
+    assert!(size_of::<hci_dev_list>() == 4 + 8 * LISTED_DEVICES);
     assert!(size_of::<hci_dev_stats>() == 40);
     assert!(size_of::<hci_dev_info>() == 92);
 };

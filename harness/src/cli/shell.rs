@@ -79,6 +79,9 @@ fn booted(mut guest: Guest<'_>, stage: Stage) -> anyhow::Result<Guest<'_>> {
     let loaded = guest.boot().and_then(|()| match stage {
         Stage::Bare => Ok(()),
         Stage::Bluetooth => guest.load_modules(saves::MODULES),
+        Stage::Usb => guest
+            .load_modules(saves::MODULES)
+            .and_then(|()| guest.load_modules(saves::USB_MODULES)),
     });
     loaded.map_err(|ending| anyhow!("the guest died: {ending:?}"))?;
     Ok(guest)

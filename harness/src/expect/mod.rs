@@ -2,7 +2,6 @@
 //! returned, and the controllers' ledgers. One file a family.
 
 mod credits;
-mod scrape;
 mod socket;
 mod witness;
 
@@ -10,7 +9,6 @@ use crate::evidence::Evidence;
 use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
-pub use scrape::check_scrapes;
 pub use witness::cross_check;
 
 /// The families whose values are expected, series by series.

@@ -8,18 +8,19 @@ pub use console::{Console, Listener};
 pub use qemu::{Accel, QEMU, VmSpec};
 pub use qmp::QmpError;
 
-use qemu::Fds;
+use qemu::{Fds, USB_BUS};
 use qmp::Qmp;
 
 use crate::sys;
 use evidence::{
-    AgentRecord, Frame, FrameError, FrameKind, FrameReader, FrameWriter, Order, Sender,
+    AgentRecord, Answer, Frame, FrameError, FrameKind, FrameReader, FrameWriter, Order, Sender,
     Stage0Record,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
@@ -100,6 +101,7 @@ pub enum RestoreError {
 pub struct Vm {
     qemu: Child,
     orders: FrameWriter<UnixStream>,
+    answers: FrameWriter<UnixStream>,
     port: UnixStream,
     /// Where the saved machine's stage 0 stood with its numbers.
     heard_before: u32,
@@ -172,10 +174,12 @@ impl Vm {
             read_port(frames, |event| sender.send(event).is_ok())
         }));
         let orders = FrameWriter::resume(port.try_clone()?, Sender::Harness, talk.harness_next_seq);
+        let answers = FrameWriter::new(port.try_clone()?, Sender::Answers);
         let qmp = Qmp::new(qmp)?;
         Ok(Self {
             qemu,
             orders,
+            answers,
             port,
             heard_before: talk.stage0_next_seq,
             qmp,
@@ -209,6 +213,40 @@ impl Vm {
     pub fn order(&mut self, order: &Order) -> io::Result<()> {
         self.orders
             .write(FrameKind::Record, &serde_json::to_vec(order)?)
+    }
+
+    /// Answers the agent.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        self.answers
+            .write(FrameKind::Record, &serde_json::to_vec(answer)?)
+    }
+
+    /// Gives the machine a place for a dongle on its USB, with the dongle's socket. The guest sees nothing until the dongle says that it
+    /// is there. QEMU captures what crosses into `capture`.
+    ///
+    /// # Errors
+    /// QEMU cannot do that.
+    pub fn add_dongle(
+        &mut self,
+        number: usize,
+        socket: &OwnedFd,
+        capture: &Path,
+    ) -> Result<(), QmpError> {
+        self.qmp.greet()?;
+        let name = format!("dongle{number}");
+        let device = json!({ "driver": "usb-redir", "bus": USB_BUS, "id": name, "pcap": capture });
+        self.qmp.plug(&name, socket.as_fd(), device)
+    }
+
+    /// Takes a dongle's place away again; QEMU closes its capture.
+    ///
+    /// # Errors
+    /// QEMU cannot do that, or is gone.
+    pub fn remove_dongle(&mut self, number: usize) -> Result<(), QmpError> {
+        self.qmp.unplug(&format!("dongle{number}"))
     }
 
     /// Pushes a file into the guest.
@@ -325,7 +363,8 @@ fn read_port(mut frames: FrameReader<impl Read>, mut tell: impl FnMut(VmEvent) -
 
 /// A guest's frame as a record.
 fn decode(frame: &Frame) -> Result<GuestRecord, PortError> {
-    if frame.kind != FrameKind::Record || frame.sender == Sender::Harness {
+    let ours = matches!(frame.sender, Sender::Harness | Sender::Answers);
+    if frame.kind != FrameKind::Record || ours {
         return Err(PortError::Unexpected(frame.kind));
     }
     let decoded = if frame.sender == Sender::Stage0 {

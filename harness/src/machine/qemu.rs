@@ -52,6 +52,11 @@ pub struct VmSpec {
 const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 oops=panic cryptomgr.notests \
      no_timer_check random.trust_cpu=on net.ifnames=0";
 
+/// The USB host controller, where dongles are plugged in while the machine runs.
+const USB_HOST: &str = "qemu-xhci,id=usb";
+/// Its bus.
+pub(super) const USB_BUS: &str = "usb.0";
+
 /// Numbers of the descriptors that QEMU inherits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fds {
@@ -116,6 +121,7 @@ impl VmSpec {
             .collect();
         let memory = format!("{}M", self.memory_mib);
         words.extend(["-machine", "pc", "-smp", "1", "-m", &memory].map(str::to_owned));
+        words.extend(["-device", USB_HOST].map(str::to_owned));
         words
     }
 

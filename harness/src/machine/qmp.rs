@@ -1,9 +1,11 @@
-//! QEMU's machine protocol, as far as saving and restoring need it.
+//! QEMU's machine protocol, as far as saving, restoring and plugging devices in need it.
 //!
 //! Source: QEMU docs/interop/qmp-spec. One JSON object a line; events may come between.
 
+use crate::sys;
 use serde_json::{Value, json};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::sleep;
@@ -81,6 +83,21 @@ impl Qmp {
         Ok(())
     }
 
+    /// Plugs in a device that talks to `socket`.
+    pub(super) fn plug(
+        &mut self,
+        name: &str,
+        socket: BorrowedFd<'_>,
+        mut device: Value,
+    ) -> Result<(), QmpError> {
+        self.execute_with("getfd", json!({ "fdname": name }), Some(socket))?;
+        let addr = json!({ "type": "fd", "data": { "str": name } });
+        let backend = json!({ "type": "socket", "data": { "addr": addr, "server": false } });
+        self.execute("chardev-add", json!({ "id": name, "backend": backend }))?;
+        device["chardev"] = name.into();
+        self.execute("device_add", device).map(|_nothing| ())
+    }
+
     /// Stops the machine and writes its state to a file.
     pub(super) fn save(&mut self, file: &Path) -> Result<(), QmpError> {
         self.execute("stop", json!({}))?;
@@ -117,16 +134,32 @@ impl Qmp {
         self.execute("cont", json!({})).map(|_nothing| ())
     }
 
+    /// Takes a device out.
+    pub(super) fn unplug(&mut self, name: &str) -> Result<(), QmpError> {
+        self.execute("device_del", json!({ "id": name }))
+            .map(|_nothing| ())
+    }
+
     fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
+        self.execute_with(command, arguments, None)
+    }
+
+    fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<Value, QmpError> {
         let lost = |source| QmpError::Line {
             command: command.to_owned(),
             source,
         };
         let text = json!({ "execute": command, "arguments": arguments }).to_string() + "\n";
-        self.line
-            .get_mut()
-            .write_all(text.as_bytes())
-            .map_err(lost)?;
+        let written = match fd {
+            Some(fd) => sys::send_with_fd(self.line.get_ref().as_fd(), text.as_bytes(), fd),
+            None => self.line.get_mut().write_all(text.as_bytes()),
+        };
+        written.map_err(lost)?;
         loop {
             let mut answer = self.read_line(command)?;
             if let Some(result) = answer.get_mut("return") {

@@ -1,7 +1,7 @@
 //! Pieces that scenarios are built from.
 
 use controller::{AckPolicy, BdAddr, BufferSize, Profile};
-use evidence::{L2capMode, Scenario, Service, Step, Traffic};
+use evidence::{L2capMode, Scenario, Service, Step, Traffic, Transport};
 
 /// A dynamically allocated PSM. Spec: Core 5.4, Vol 3, Part A, 4.2: odd, and the low bit of the
 /// upper octet clear.
@@ -37,6 +37,7 @@ pub(super) fn scenario(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
         name: name.to_owned(),
         about: about.to_owned(),
         controllers: two_controllers([7, 5], 1021),
+        transports: Vec::new(),
         steps,
     }
 }
@@ -97,5 +98,14 @@ pub(super) fn failing_write(socket: &str, bytes: usize, errno: i32) -> Step {
         socket: socket.to_owned(),
         bytes,
         errno,
+    }
+}
+
+/// The same with both controllers as USB dongles.
+pub(super) fn on_usb(scenario: Scenario) -> Scenario {
+    let transports = vec![Transport::Usb; scenario.controllers.len()];
+    Scenario {
+        transports,
+        ..scenario
     }
 }

@@ -5,6 +5,7 @@ mod audio;
 mod build;
 mod l2cap;
 mod stall;
+mod usb;
 
 use evidence::Scenario;
 
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
         stall::small_sndbuf(),
         audio::sco_cvsd(),
         audio::rfcomm(),
+        usb::l2cap_over_bulk(),
     ]
 }
 

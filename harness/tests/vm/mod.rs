@@ -1,4 +1,3 @@
 mod can_fail;
-mod exporter;
 mod kernels;
 mod left_behind;
