@@ -7,8 +7,10 @@ mod calls;
 mod controllers;
 mod home;
 mod misbehave;
+mod modules;
 mod observe;
 mod port;
+mod scrape;
 mod steps;
 mod sys;
 mod transfer;
@@ -19,6 +21,7 @@ use evidence::{AgentRecord, PROTOCOL_VERSION, Scenario};
 use port::Port;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, Parser)]
 #[command(about = "Carries out one scenario in a guest; not meant for people")]
@@ -60,11 +63,11 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     })?;
     let scenario = read_scenario(&arguments.scenario)?;
     port.phase("loading probes")?;
-    let probes = observe::load(&arguments.objects, arguments.attach)?;
+    let probes = Arc::new(observe::load(&arguments.objects, arguments.attach)?);
     observe::report_probes(&probes, port)?;
     let controllers = controllers::Controllers::start(&scenario, port)?;
     let calls = calls::CallLog::default();
-    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, port)?;
+    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, &probes, port)?;
     port.phase("settling")?;
     observe::settle_and_report(&probes, &controllers, port)?;
     port.send(&AgentRecord::Calls {

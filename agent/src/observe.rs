@@ -2,12 +2,15 @@
 
 use crate::controllers::Controllers;
 use crate::port::Port;
+use crate::scrape;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use evidence::{AgentRecord, DeviceCounters, PacketCounts};
-use metrics::Family;
-use probes::{Options, Preference, Probes};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts, Scrape};
+use exporter::Collector;
+use metrics::{Family, Snapshot};
+use probes::{Options, Preference};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,7 +27,7 @@ pub(crate) enum Attach {
 ///
 /// # Errors
 /// There are none.
-pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Probes> {
+pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Collector> {
     let path = |family: &Family| folder.join(probes::object_name(*family));
     let objects: Vec<_> = probes::FAMILIES
         .iter()
@@ -38,19 +41,22 @@ pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Probes> {
         Attach::Auto => Preference::Auto,
         Attach::Kprobe => Preference::Kprobe,
     };
-    Ok(probes::load(&objects, &Options { attach, btf: None }))
+    let btf = probes::external_btf(folder);
+    let probes = probes::load(&objects, &Options { attach, btf });
+    Ok(Collector::new(probes))
 }
 
 /// Reports what became of each program, and the series that are lost.
 ///
 /// # Errors
 /// The port fails.
-pub(crate) fn report_probes(probes: &Probes, port: &Port) -> anyhow::Result<()> {
-    for report in probes.reports() {
-        port.send(&AgentRecord::Probe(report.clone()))?;
+pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<()> {
+    let (reports, lost) = probes.state();
+    for report in reports {
+        port.send(&AgentRecord::Probe(report))?;
     }
-    for lost in probes.lost() {
-        port.send(&AgentRecord::Lost(lost.clone()))?;
+    for lost in lost {
+        port.send(&AgentRecord::Lost(lost))?;
     }
     Ok(())
 }
@@ -61,19 +67,40 @@ pub(crate) fn report_probes(probes: &Probes, port: &Port) -> anyhow::Result<()> 
 /// # Errors
 /// It does not settle, or the port fails.
 pub(crate) fn settle_and_report(
-    probes: &Probes,
+    probes: &Arc<Collector>,
     controllers: &Controllers,
     port: &Port,
 ) -> anyhow::Result<()> {
     settle(controllers)?;
-    let snapshot = probes.snapshot().context("failed to read the metrics")?;
+    let (snapshot, scrapes) = read_still(probes)?;
     controllers.report_ledgers(port)?;
     for counters in controllers.counters()? {
         port.send(&AgentRecord::Device(counters))?;
     }
     port.send(&AgentRecord::Observed { snapshot })?;
+    for scrape in scrapes {
+        port.send(&AgentRecord::Scraped(scrape))?;
+    }
     Ok(())
 }
+
+/// Reads the values directly and through the exporter, while nothing changes between.
+fn read_still(probes: &Arc<Collector>) -> anyhow::Result<(Snapshot, Vec<Scrape>)> {
+    let read = || probes.snapshot().context("failed to read the metrics");
+    let mut before = read()?;
+    for _ in 0..READS {
+        let scrapes = scrape::scrape(probes).context("failed to scrape the exporter")?;
+        let after = read()?;
+        if before == after {
+            return Ok((after, scrapes));
+        }
+        before = after;
+    }
+    bail!("the metrics did not stand still for a scrape in {READS} tries")
+}
+
+/// How often to read again when something changed meanwhile.
+const READS: u32 = 50;
 
 /// How long traffic may take to settle.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);

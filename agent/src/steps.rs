@@ -4,11 +4,13 @@ use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use crate::controllers::Controllers;
 use crate::misbehave;
+use crate::modules;
 use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
 use controller::BdAddr;
 use evidence::{Direction, Service, Step, Traffic};
+use exporter::Collector;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
@@ -18,6 +20,7 @@ struct Stage<'a> {
     controllers: &'a Controllers,
     calls: &'a CallLog,
     port: &'a Port,
+    probes: &'a Collector,
     sockets: BTreeMap<String, Socket>,
     /// Where listening sockets are reached.
     services: BTreeMap<String, (BdAddr, Service)>,
@@ -39,12 +42,14 @@ pub(crate) fn carry_out(
     steps: &[Step],
     controllers: &Controllers,
     calls: &CallLog,
+    probes: &Collector,
     port: &Port,
 ) -> anyhow::Result<OpenSockets> {
     let mut stage = Stage {
         controllers,
         calls,
         port,
+        probes,
         sockets: BTreeMap::new(),
         services: BTreeMap::new(),
         filled: BTreeMap::new(),
@@ -97,6 +102,7 @@ fn describe(step: &Step) -> String {
         Step::FlushAcks { controller } => format!("controller {controller} acks everything"),
         Step::Inject { fault } => format!("inject {fault:?}"),
         Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
+        Step::ReloadModule { module } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),
         Step::AwaitVoice { controller } => format!("await voice on controller {controller}"),
         Step::Panic => "crash the kernel".to_owned(),
@@ -149,6 +155,7 @@ impl Stage<'_> {
             Step::Acks { controller, policy } => self.controllers.set_acks(*controller, *policy),
             Step::FlushAcks { controller } => self.controllers.flush_acks_of(*controller),
             Step::Misbehave { how } => misbehave::misbehave(*how, self.port),
+            Step::ReloadModule { module } => self.reload_module(module),
             Step::Inject { fault } => self.controllers.inject(*fault),
             Step::UsbFault { fault } => self.controllers.add_usb_fault(*fault),
             Step::AwaitVoice { controller } => self.controllers.await_voice(*controller),
@@ -283,6 +290,13 @@ impl Stage<'_> {
         socket
             .map(drop)
             .with_context(|| format!("there is no socket {name}"))
+    }
+
+    /// The exporter looks every second whether modules came or went; here each change is looked at.
+    fn reload_module(&self, module: &str) -> anyhow::Result<()> {
+        modules::reload(module, || _ = self.probes.refresh())?;
+        self.probes.refresh();
+        Ok(())
     }
 
     fn quiet(&self, wanted: Duration) -> anyhow::Result<()> {

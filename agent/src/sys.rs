@@ -1,9 +1,10 @@
-//! The one descriptor that stage 0 hands over.
+//! The one descriptor that stage 0 hands over, and calls that std does not wrap.
 
 use evidence::AGENT_PORT_FD;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 /// The port that stage 0 opened.
 ///
@@ -16,4 +17,59 @@ pub(crate) fn inherited_port() -> io::Result<File> {
     }
     // SAFETY: the descriptor is open, and stage 0 left it to this process alone; called once.
     Ok(unsafe { File::from_raw_fd(AGENT_PORT_FD) })
+}
+
+/// `ip link set lo up`.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    // SAFETY: takes no memory.
+    let raw = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: all fields are numbers, for which 0 is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    let up = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(up).map_err(io::Error::other)?;
+    // SAFETY: the request is readable for the whole call, and SIOCSIFFLAGS reads no more of it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// finit_module(2).
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn insert_module(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the parameters are a string that ends with 0.
+    let result =
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// delete_module(2), without waiting for its users.
+///
+/// # Errors
+/// What the kernel says; EAGAIN or EWOULDBLOCK if it is in use.
+pub(crate) fn remove_module(name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the name is a string that ends with 0.
+    let result = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

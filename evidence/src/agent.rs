@@ -43,6 +43,8 @@ pub enum AgentRecord {
         /// All series.
         snapshot: Snapshot,
     },
+    /// What the exporter served of the same values.
+    Scraped(Scrape),
     /// Something to do with controllers that live outside. The agent waits for the [`Answer`](crate::Answer).
     Ask(Ask),
     /// A step could not be carried out. The scenario ends here.
@@ -54,6 +56,15 @@ pub enum AgentRecord {
     },
     /// Everything was carried out and reported.
     Done,
+}
+
+/// What the exporter served over loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrape {
+    /// The `Content-Type` that it came with.
+    pub content_type: String,
+    /// The text.
+    pub text: String,
 }
 
 /// Socket protocol, by the kernel's `BTPROTO_*`.

@@ -177,6 +177,11 @@ pub enum Step {
         /// How.
         how: Misbehavior,
     },
+    /// Take a module out of the kernel and put it in again; the probes follow.
+    ReloadModule {
+        /// Its name.
+        module: String,
+    },
     /// Have something go wrong on the bus of a controller on USB.
     UsbFault {
         /// What.

@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{FAMILIES, cross_check, expect};
+use crate::expect::{FAMILIES, check_scrapes, cross_check, expect};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
@@ -269,6 +269,7 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
         let reason = probe.reason.as_deref().unwrap_or("no reason given");
         deviation("probe", &labels, "attached", reason)
     }));
+    deviations.extend(check_scrapes(evidence, observed));
     let problems = observed.problems();
     deviations.extend(
         problems

@@ -4,7 +4,7 @@ use crate::machine::{GuestRecord, PortError};
 use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
-    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION,
+    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION, Scrape,
     Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot};
@@ -45,6 +45,9 @@ pub struct Evidence {
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
+    /// What the exporter served of the same values. Not kept in reports: it says the same again.
+    #[serde(skip)]
+    pub scrapes: Vec<Scrape>,
     /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
     pub kmsg: Vec<(u8, u64, String)>,
     /// The step that could not be carried out, and why.
@@ -154,6 +157,7 @@ impl Evidence {
                 self.devices.insert(counters.hci, counters);
             }
             AgentRecord::Observed { snapshot } => self.observed = Some(snapshot),
+            AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             // Whoever answers it files what comes of it.
             AgentRecord::Ask(_) => {}
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),

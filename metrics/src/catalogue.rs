@@ -1,6 +1,7 @@
 //! What each metric is called, counts, and means.
 
 mod credits;
+mod functions;
 mod probe;
 mod socket;
 
@@ -11,6 +12,7 @@ pub use credits::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
     SLOTS_MINIMUM,
 };
+pub use functions::{FUNCTIONS, Function, find_function};
 pub use probe::{PROBE_DROPS, PROBE_INFO, PROBE_MISSED};
 pub use socket::{SOCKET_BYTES, SOCKET_CALLS};
 

@@ -10,9 +10,11 @@
 
 pub mod catalogue;
 mod diff;
+pub mod docs;
 mod errno;
 mod report;
 mod snapshot;
+pub mod text;
 mod value;
 
 pub use catalogue::{CATALOGUE, Family, Kind, Label, LabelError, LabelValues, Metric, Unit, find};

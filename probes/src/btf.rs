@@ -123,14 +123,12 @@ impl Btf {
         self.type_at(at).ok()
     }
 
-    /// Does it continue another?
-    pub(crate) fn has_base(&self) -> bool {
-        self.base.is_some()
-    }
-
-    /// Does the type of that number belong to the BTF that this one continues?
-    pub(crate) fn is_inherited(&self, id: u32) -> bool {
-        id < self.first_id()
+    /// The BTF that the type of that number is in: this one, or one that it continues.
+    pub(crate) fn owner(&self, id: u32) -> &Self {
+        match &self.base {
+            Some(base) if id < self.first_id() => base.owner(id),
+            _ => self,
+        }
     }
 
     /// The string at that offset, without the 0 that ends it.
@@ -364,7 +362,7 @@ pub(crate) mod tests {
         let functions = [("base_name".to_owned(), 2), ("f".to_owned(), 3)];
         assert_eq!(found.functions, functions.into());
         assert_eq!(found.structs, [("s".to_owned(), vec![5])].into());
-        assert!(split.is_inherited(1) && !split.is_inherited(2));
+        assert!(split.owner(1).base.is_none() && split.owner(2).base.is_some());
         assert_eq!(split.get(1).map(|ty| ty.kind()), Some(KIND_INT));
         assert!(split.get(0).is_none() && split.get(7).is_none());
         assert_eq!(found.enumerators, [("E".to_owned(), 1 << 32 | 5)].into());

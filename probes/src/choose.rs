@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::btf::BtfNames;
 use crate::hooks::Hook;
 use crate::surface::{Surface, VMLINUX};
 use metrics::AttachKind;
@@ -32,8 +33,6 @@ pub(crate) struct Target {
     pub(crate) spec: String,
     /// Address; 0 if the kernel hides it.
     pub(crate) address: u64,
-    /// Are the structures described by the external BTF alone?
-    pub(crate) external_btf: bool,
 }
 
 impl Target {
@@ -144,7 +143,7 @@ fn check(
     preference: Preference,
 ) -> Result<Target, Unavailable> {
     let symbol = hook.symbol;
-    let (home, mut target) = find(hook, surface)?;
+    let (home, target) = find(hook, surface)?;
     match kind {
         AttachKind::Fentry | AttachKind::Fexit => {
             if preference == Preference::Kprobe {
@@ -167,7 +166,7 @@ fn check(
         }
         AttachKind::Run | AttachKind::Kprobe | AttachKind::Kretprobe => {}
     }
-    target.external_btf = needs_external_btf(hook, &home, surface)?;
+    check_structs(hook, &home, surface)?;
     Ok(target)
 }
 
@@ -193,7 +192,6 @@ fn find(hook: &Hook, surface: &Surface) -> Result<(String, Target), Unavailable>
                     .as_ref()
                     .map_or_else(|| symbol.to_owned(), |m| format!("{m}:{symbol}")),
                 address: one.address,
-                external_btf: false,
             };
             Ok((
                 one.module.clone().unwrap_or_else(|| VMLINUX.to_owned()),
@@ -217,29 +215,23 @@ fn find(hook: &Hook, surface: &Surface) -> Result<(String, Target), Unavailable>
     }
 }
 
-/// Are the hook's structures described by the external BTF alone? An error if by none.
-fn needs_external_btf(hook: &Hook, home: &str, surface: &Surface) -> Result<bool, Unavailable> {
+/// Are the hook's structures described, by the kernel's BTF or the external one?
+fn check_structs(hook: &Hook, home: &str, surface: &Surface) -> Result<(), Unavailable> {
+    let describes = |names: &BtfNames, name: &str| names.structs.contains_key(name);
     let known = |name: &str| {
         let own = [home, VMLINUX]
             .into_iter()
             .filter_map(|home| surface.btf.get(home)?.as_ref().ok());
-        own.into_iter()
-            .any(|names| names.structs.contains_key(name))
+        let mut all = own.chain(surface.external.iter().flatten());
+        all.any(|names| describes(names, name))
     };
     let Some(name) = hook.structs.iter().copied().find(|name| !known(name)) else {
-        return Ok(false);
+        return Ok(());
     };
     match &surface.external {
         None => Err(Unavailable::NoStruct { name }),
         Some(Err(error)) => Err(Unavailable::Unknown(error.clone())),
-        Some(Ok(names)) => match hook
-            .structs
-            .iter()
-            .find(|name| !names.structs.contains_key(**name))
-        {
-            Some(name) => Err(Unavailable::NoExternalStruct { name }),
-            None => Ok(true),
-        },
+        Some(Ok(_)) => Err(Unavailable::NoExternalStruct { name }),
     }
 }
 
@@ -250,7 +242,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::btf::BtfNames;
     use crate::surface::{Symbol, Symbols};
     use metrics::AttachKind::{Fexit, Kprobe, Kretprobe, Run};
 

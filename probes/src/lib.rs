@@ -30,6 +30,9 @@ mod surface;
 mod sys;
 mod tracefs;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use metrics::Family;
 
 pub use choose::Preference;
@@ -43,6 +46,15 @@ pub const FAMILIES: &[Family] = &[Family::Socket, Family::Credits];
 #[must_use]
 pub fn object_name(family: Family) -> String {
     format!("{family}.bpf.o")
+}
+
+/// The BTF beside the objects that describes the Bluetooth structures of the running kernel, which
+/// needs it if its modules have none: `<release>.btf`.
+#[must_use]
+pub fn external_btf(folder: &Path) -> Option<PathBuf> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let file = folder.join(format!("{}.btf", release.trim()));
+    file.is_file().then_some(file)
 }
 
 /// Objects that count wrong on purpose, and the family whose place each takes.

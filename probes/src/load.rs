@@ -1,11 +1,11 @@
 //! Loading objects: choose, load, attach, and choose again where the kernel refuses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{MapCore, Object, ObjectBuilder, OpenObject};
 use metrics::Family;
 
 use crate::FAMILIES;
@@ -13,7 +13,7 @@ use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
 use crate::hooks::{Hook, SCO_FLOWCTL, hooks_of};
 use crate::log::Capture;
-use crate::surface::{Surface, VMLINUX};
+use crate::surface::{Surface, VMLINUX, loaded_modules};
 use crate::sys::{BtfTarget, MemoryFile, TargetHandlers, module_btfs};
 use crate::tracefs::Tracefs;
 use metrics::{AttachKind, Lost, ProbeReport, State};
@@ -31,6 +31,11 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Probes {
     pub(crate) loaded: Vec<Loaded>,
+    objects: Vec<(Family, PathBuf)>,
+    options: Options,
+    /// The modules that hooks are in, as they were when the programs were chosen.
+    modules: BTreeMap<String, String>,
+    settled: Vec<Settled>,
     reports: Vec<ProbeReport>,
     lost: Vec<Lost>,
 }
@@ -39,9 +44,20 @@ pub struct Probes {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) family: Family,
+    /// Are its maps those of an earlier object of the family? They are read there.
+    pub(crate) is_late: bool,
     // The links go before the programs.
     pub(crate) attached: Vec<(AttachKind, Target, Attached)>,
     pub(crate) object: Object,
+}
+
+/// What became of one event.
+#[derive(Debug)]
+struct Settled {
+    family: Family,
+    hook: &'static Hook,
+    reports: Vec<ProbeReport>,
+    lost: Vec<Lost>,
 }
 
 impl Probes {
@@ -55,6 +71,93 @@ impl Probes {
     #[must_use]
     pub fn lost(&self) -> &[Lost] {
         &self.lost
+    }
+
+    /// Looks whether modules came or went since the programs were chosen, and if so, lets go of the
+    /// programs whose functions are gone and chooses anew for those that came. Counters stay. True:
+    /// something changed.
+    ///
+    /// Costs a read of `/proc/modules` if nothing changed. What [`load`] says of threads holds here.
+    pub fn refresh(&mut self) -> bool {
+        let hooks: Vec<_> = self.settled.iter().map(|settled| settled.hook).collect();
+        let modules = loaded_modules(&hooks);
+        if modules == self.modules {
+            return false;
+        }
+        let changed = |module: &str| self.modules.get(module) != modules.get(module);
+        for loaded in &mut self.loaded {
+            let stays = |target: &Target| target.module().is_none_or(|module| !changed(module));
+            loaded.attached.retain(|(_, target, _)| stays(target));
+        }
+        let again: Vec<bool> = hooks.iter().map(|hook| changed(hook.module)).collect();
+        self.modules = modules;
+        self.choose_for(|index| again.get(index).copied().unwrap_or(false));
+        true
+    }
+
+    /// Chooses for the events, in the order of the objects and of their hooks, that `wanted` picks.
+    fn choose_for(&mut self, wanted: impl Fn(usize) -> bool) {
+        let all: Vec<_> = self
+            .objects
+            .iter()
+            .flat_map(|(family, _)| hooks_of(*family))
+            .collect();
+        let capture = Capture::start();
+        let mut surface = Surface::of_running_kernel(&all, self.options.btf.as_deref());
+        let shared = Shared::new(&surface);
+        let mut index = 0;
+        let mut settled = Vec::new();
+        for (family, path) in &self.objects {
+            let picked = |hook| {
+                index += 1;
+                wanted(index - 1).then_some(hook)
+            };
+            let hooks: Vec<_> = hooks_of(*family).iter().filter_map(picked).collect();
+            if hooks.is_empty() {
+                continue;
+            }
+            let first = self
+                .loaded
+                .iter()
+                .find(|l| l.family == *family && !l.is_late);
+            let mut attempt = Attempt {
+                family: *family,
+                hooks,
+                maps: first.map(|loaded| &loaded.object),
+                path,
+                surface: &mut surface,
+                shared: &shared,
+                options: &self.options,
+                capture: &capture,
+                refused: Vec::new(),
+            };
+            let (loaded, plan) = attempt.run();
+            settled.extend(
+                plan.iter()
+                    .map(|(hook, choice)| attempt.settle(hook, choice)),
+            );
+            self.loaded.extend(loaded);
+        }
+        self.settle(settled);
+        self.reports = self
+            .settled
+            .iter()
+            .flat_map(|s| s.reports.clone())
+            .collect();
+        self.lost = self.settled.iter().flat_map(|s| s.lost.clone()).collect();
+    }
+
+    /// Puts outcomes in the place of earlier ones of the same events, or at the end.
+    fn settle(&mut self, outcomes: Vec<Settled>) {
+        for outcome in outcomes {
+            let same = |known: &&mut Settled| {
+                known.family == outcome.family && known.hook.event == outcome.hook.event
+            };
+            match self.settled.iter_mut().find(same) {
+                Some(known) => *known = outcome,
+                None => self.settled.push(outcome),
+            }
+        }
     }
 }
 
@@ -77,31 +180,16 @@ pub fn load(objects: &[(Family, PathBuf)], options: &Options) -> Probes {
         .iter()
         .flat_map(|(family, _)| hooks_of(*family))
         .collect();
-    let capture = Capture::start();
-    let mut surface = Surface::of_running_kernel(&hooks, options.btf.as_deref());
-    let shared = Shared::new(&surface);
     let mut probes = Probes {
         loaded: Vec::new(),
+        objects: objects.to_vec(),
+        options: options.clone(),
+        modules: loaded_modules(&hooks),
+        settled: Vec::new(),
         reports: Vec::new(),
         lost: Vec::new(),
     };
-    for (family, path) in objects {
-        let mut attempt = Attempt {
-            family: *family,
-            path,
-            surface: &mut surface,
-            shared: &shared,
-            options,
-            capture: &capture,
-            refused: Vec::new(),
-        };
-        let (loaded, plan) = attempt.run();
-        probes.loaded.extend(loaded);
-        for (hook, choice) in &plan {
-            probes.reports.extend(attempt.reports(hook, choice));
-            probes.lost.extend(attempt.losses(hook, choice));
-        }
-    }
+    probes.choose_for(|_| true);
     probes
 }
 
@@ -163,6 +251,10 @@ impl Shared {
 /// Loading of one object.
 struct Attempt<'a> {
     family: Family,
+    /// The events to choose for.
+    hooks: Vec<&'static Hook>,
+    /// An object whose maps are to be shared.
+    maps: Option<&'a Object>,
     path: &'a Path,
     surface: &'a mut Surface,
     shared: &'a Shared,
@@ -216,7 +308,7 @@ impl Attempt<'_> {
                 choose(hook, self.surface, self.options.attach, &refused),
             )
         };
-        hooks_of(self.family).iter().map(choose_for).collect()
+        self.hooks.iter().copied().map(choose_for).collect()
     }
 
     /// Opens the object and loads the chosen programs that `wanted` picks.
@@ -225,17 +317,13 @@ impl Attempt<'_> {
         let bytes = fs::read(self.path)
             .map_err(|error| format!("failed to read {}: {error}", self.path.display()))?;
         let mut builder = ObjectBuilder::default();
-        let external = chosen(plan).any(|(_, _, _, target)| target.external_btf);
-        let types = match &self.options.btf {
-            Some(btf) if external => Some(btf.clone()),
-            _ => self.shared.types.as_ref().map(MemoryFile::path),
-        };
-        if let Some(types) = types {
-            builder.btf_custom_path(types).map_err(one_line)?;
+        if let Some(types) = &self.shared.types {
+            builder.btf_custom_path(types.path()).map_err(one_line)?;
         }
         let mut open = builder.open_memory(&bytes).map_err(one_line)?;
         self.select(plan, &mut open, wanted)?;
         self.configure(&mut open)?;
+        self.share_maps(&mut open)?;
         open.load().map_err(one_line)
     }
 
@@ -262,6 +350,23 @@ impl Attempt<'_> {
             let ticket = self.shared.ticket(self.surface, hook, target);
             let ticket = ticket.ok_or_else(|| format!("{name} has no target in the BTF"))?;
             prog.set_attach_target(ticket, None).map_err(one_line)?;
+        }
+        Ok(())
+    }
+
+    /// Has the programs count in the maps of an earlier object. Its configuration is its own.
+    fn share_maps(&self, open: &mut OpenObject) -> Result<(), String> {
+        let Some(object) = self.maps else {
+            return Ok(());
+        };
+        for mut map in open.maps_mut() {
+            let earlier = object.maps().find(|known| known.name() == map.name());
+            match earlier {
+                Some(earlier) if !map.name().to_string_lossy().contains('.') => {
+                    map.reuse_fd(earlier.as_fd()).map_err(one_line)?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -341,11 +446,21 @@ impl Attempt<'_> {
         if refused.is_empty() {
             return Ok(Loaded {
                 family: self.family,
+                is_late: self.maps.is_some(),
                 attached,
                 object,
             });
         }
         Err(refused)
+    }
+
+    fn settle(&self, hook: &'static Hook, choice: &Choice) -> Settled {
+        Settled {
+            family: self.family,
+            hook,
+            reports: self.reports(hook, choice),
+            lost: self.losses(hook, choice),
+        }
     }
 
     /// Reports of one event: the refused programs, then the attached ones, or the best that would

@@ -17,8 +17,7 @@ use crate::btf::{
 /// Number of modifiers in a row that are followed; the kernel's own limit is 32 too.
 const MAX_CHAIN: usize = 32;
 
-/// Makes a BTF of these structures: each is a BTF and the number of a type in it. The first one is
-/// the base of the others, or one of them.
+/// Makes a BTF of these structures: each is a BTF and the number of a type in it.
 pub(crate) fn reduce(wanted: &[(&Btf, u32)]) -> Vec<u8> {
     let mut reduced = Reduced::default();
     for (btf, id) in wanted {
@@ -58,7 +57,7 @@ fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
 /// What is in the new BTF so far.
 #[derive(Default)]
 struct Reduced<'a> {
-    /// New numbers, by the address of the BTF (0: the base of all) and the number there.
+    /// New numbers, by the address of the BTF that a type is in (0: the pointer) and its number there.
     numbers: HashMap<(usize, u32), u32>,
     /// Where each new type comes from, in the order of their numbers; `None`: the pointer.
     order: Vec<(Option<&'a Btf>, u32)>,
@@ -77,11 +76,7 @@ impl<'a> Reduced<'a> {
             KIND_PTR => ((0, 0), (None, 0)),
             KIND_INT | KIND_ARRAY | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64
             | KIND_FLOAT => {
-                let home = if btf.is_inherited(id) || !btf.has_base() {
-                    0
-                } else {
-                    std::ptr::from_ref(btf).addr()
-                };
+                let home = std::ptr::from_ref(btf.owner(id)).addr();
                 ((home, id), (Some(btf), id))
             }
             _ => return 0,

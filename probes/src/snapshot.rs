@@ -75,6 +75,15 @@ impl Probes {
 
 impl Loaded {
     fn read(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
+        if !self.is_late {
+            self.read_maps(snapshot)?;
+        }
+        self.read_slots(snapshot)?;
+        self.read_missed(snapshot)
+    }
+
+    /// What the programs have counted, those of later objects of the family too.
+    fn read_maps(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
         self.read_map("drops", |entries| {
             decode::drops(self.family, entries, snapshot)
         })?;
@@ -87,11 +96,10 @@ impl Loaded {
                 self.read_map("credits_completed", |entries| {
                     decode::completed(entries, snapshot)
                 })?;
-                self.read_slots(snapshot)?;
             }
             Family::Buffer | Family::Urb | Family::Latency | Family::Hci | Family::Probe => {}
         }
-        self.read_missed(snapshot)
+        Ok(())
     }
 
     fn read_map(

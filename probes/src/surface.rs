@@ -67,14 +67,15 @@ impl Surface {
         let modules = fs::read_to_string("/proc/modules")
             .map_or_else(|_| HashSet::new(), |text| modules(&text));
         let homes: BTreeSet<&str> = hooks.iter().map(|hook| hook.module).collect();
-        let (btf, types) = read_btfs(&homes, &wanted);
+        let external = external.map(read_external);
+        let (btf, types) = read_btfs(&homes, &wanted, external.as_ref());
         Self {
             symbols: File::open("/proc/kallsyms")
                 .and_then(|file| kallsyms(BufReader::with_capacity(BUFFER_BYTES, file), &symbols))
                 .map_err(|error| format!("failed to read /proc/kallsyms: {error}")),
             modules,
             btf,
-            external: external.map(|path| read_external(path, &wanted)),
+            external: external.map(|read| read.map(|btf| btf.names(&wanted))),
             types,
             traceable: None,
             preemptible: kernel_is_preemptible(),
@@ -197,8 +198,13 @@ fn modules(text: &str) -> HashSet<String> {
 type Btfs = HashMap<String, Result<BtfNames, String>>;
 
 /// Reads the BTF of vmlinux and of these modules: wanted names of each, and the structures that
-/// programs read. What the kernel shows no BTF of is not there.
-fn read_btfs(homes: &BTreeSet<&str>, wanted: &HashSet<&str>) -> (Btfs, Option<Vec<u8>>) {
+/// programs read, from the external BTF if the kernel describes one nowhere. What the kernel shows
+/// no BTF of is not there.
+fn read_btfs(
+    homes: &BTreeSet<&str>,
+    wanted: &HashSet<&str>,
+    external: Option<&Result<Btf, String>>,
+) -> (Btfs, Option<Vec<u8>>) {
     let mut names = Btfs::new();
     let mut read = Vec::new();
     let base = read_btf(VMLINUX, None);
@@ -216,21 +222,32 @@ fn read_btfs(homes: &BTreeSet<&str>, wanted: &HashSet<&str>) -> (Btfs, Option<Ve
             None => {}
         }
     }
-    let mut structs: BTreeMap<&str, Vec<(&Btf, u32)>> = BTreeMap::new();
+    let mut structs = Structs::new();
     for (home, btf) in &read {
         let own = btf.names(wanted);
-        for name in STRUCTS {
-            // Modules repeat each other's structures; the first that has one is its owner, as
-            // libbpf prefers vmlinux.
-            if let (Some(ids), false) = (own.structs.get(*name), structs.contains_key(name)) {
-                structs.insert(name, ids.iter().map(|id| (&**btf, *id)).collect());
-            }
-        }
+        claim(&mut structs, btf, &own);
         names.insert((*home).to_owned(), Ok(own));
     }
+    let external = external.and_then(|read| read.as_ref().ok());
+    if let Some(btf) = external {
+        claim(&mut structs, btf, &btf.names(wanted));
+    }
     let wanted: Vec<_> = structs.into_values().flatten().collect();
-    let types = base.is_some().then(|| reduce(&wanted));
-    (names, types)
+    let readable = base.is_some() || external.is_some();
+    (names, readable.then(|| reduce(&wanted)))
+}
+
+/// The structures that programs read, by name: each is a BTF and a number in it.
+type Structs<'a> = BTreeMap<&'static str, Vec<(&'a Btf, u32)>>;
+
+/// Adds the structures that a BTF describes and none before it did. Modules repeat each other's
+/// structures; the first that has one is its owner, as libbpf prefers vmlinux.
+fn claim<'a>(structs: &mut Structs<'a>, btf: &'a Btf, names: &BtfNames) {
+    for name in STRUCTS {
+        if let (Some(ids), false) = (names.structs.get(*name), structs.contains_key(name)) {
+            structs.insert(name, ids.iter().map(|id| (btf, *id)).collect());
+        }
+    }
 }
 
 /// The BTF of a module or of `vmlinux`; `None` if the kernel shows no such BTF.
@@ -245,11 +262,31 @@ fn read_btf(home: &str, base: Option<Arc<Btf>>) -> Option<Result<Arc<Btf>, Strin
     Some(read.and_then(parse).map(Arc::new))
 }
 
-fn read_external(path: &Path, wanted: &HashSet<&str>) -> Result<BtfNames, String> {
-    let bytes =
-        fs::read(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
-    let btf = Btf::parse(bytes, None).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(btf.names(wanted))
+fn read_external(path: &Path) -> Result<Btf, String> {
+    let failed = |error: &dyn Display| format!("failed to read {}: {error}", path.display());
+    let bytes = fs::read(path).map_err(|error| failed(&error))?;
+    Btf::parse(bytes, None).map_err(|error| failed(&error))
+}
+
+/// The modules that these hooks are in and that are loaded, each with where it is.
+pub(crate) fn loaded_modules(hooks: &[&Hook]) -> BTreeMap<String, String> {
+    let text = fs::read_to_string("/proc/modules").unwrap_or_default();
+    module_places(&text, &hooks.iter().map(|hook| hook.module).collect())
+}
+
+/// Reads `/proc/modules`: `name size users by state address`. A module that is still being loaded,
+/// or unloaded, is not there.
+fn module_places(text: &str, wanted: &HashSet<&str>) -> BTreeMap<String, String> {
+    let place = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [name, _, _, _, "Live", address, ..] = words[..] else {
+            return None;
+        };
+        wanted
+            .contains(name)
+            .then(|| (name.to_owned(), address.to_owned()))
+    };
+    text.lines().filter_map(place).collect()
 }
 
 #[cfg(test)]
@@ -321,6 +358,16 @@ mod tests {
         );
     }
 
+    /// Check that of the wanted modules those that live are told, with their place.
+    #[test]
+    fn module_places_are_those_of_wanted_live_modules() {
+        let text = "bluetooth 1122304 12 btusb,rfcomm, Live 0xffffffffc0100000 (E)\n\
+                    rfcomm 98304 0 - Loading 0xffffffffc0200000\nother 1 0 - Live 0x0\n";
+        let places = module_places(text, &["bluetooth", "rfcomm"].into());
+        let bluetooth = ("bluetooth".to_owned(), "0xffffffffc0100000".to_owned());
+        assert_eq!(places, [bluetooth].into());
+    }
+
     proptest! {
         /// Check that arbitrary text never makes a reader panic.
         #[test]
@@ -328,6 +375,7 @@ mod tests {
             let _ = kallsyms(text.as_bytes(), &wanted());
             let _ = filter_functions(text.as_bytes(), &wanted());
             let _ = modules(&text);
+            let _ = module_places(&text, &wanted());
         }
     }
 }

@@ -18,7 +18,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("probes", &["metrics"]),
     ("btcompat", &["kernels", "metrics"]),
     ("stage0", &["evidence"]),
-    ("agent", &["probes", "controller", "evidence", "metrics"]),
+    (
+        "agent",
+        &["probes", "controller", "evidence", "exporter", "metrics"],
+    ),
     ("vm-images", &["kernels"]),
     (
         "harness",

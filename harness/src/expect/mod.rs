@@ -2,6 +2,7 @@
 //! returned, and the controllers' ledgers. One file a family.
 
 mod credits;
+mod scrape;
 mod socket;
 mod witness;
 
@@ -9,6 +10,7 @@ use crate::evidence::Evidence;
 use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
+pub use scrape::check_scrapes;
 pub use witness::cross_check;
 
 /// The families whose values are expected, series by series.

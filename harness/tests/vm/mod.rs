@@ -1,3 +1,4 @@
 mod can_fail;
+mod exporter;
 mod kernels;
 mod left_behind;
