@@ -14,6 +14,7 @@ mod scrape;
 mod steps;
 mod sys;
 mod transfer;
+mod trial;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -35,6 +36,8 @@ struct Arguments {
     /// How to attach
     #[arg(long, value_enum, default_value_t = observe::Attach::Auto)]
     attach: observe::Attach,
+    #[command(flatten)]
+    instead: trial::Instead,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,9 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     port.send(&AgentRecord::Hello {
         protocol: PROTOCOL_VERSION,
     })?;
+    if arguments.instead.run(&arguments.objects, port)? {
+        return Ok(port.send(&AgentRecord::Done)?);
+    }
     let scenario = read_scenario(&arguments.scenario)?;
     port.phase("loading probes")?;
     let probes = Arc::new(observe::load(&arguments.objects, arguments.attach)?);

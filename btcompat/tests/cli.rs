@@ -206,6 +206,108 @@ fn json_follows_schema() {
     assert!(refused.is_err());
 }
 
+/// A command that starts another one without any right, whoever runs the tests.
+fn without_rights() -> Command {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    if text(&id).trim() != "0" {
+        return Command::new("env");
+    }
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--bounding-set=-all",
+        "--reuid=65534",
+        "--clear-groups",
+        "--",
+    ]);
+    command
+}
+
+/// Check that without the right to load, `--load` says so instead of calling everything wrong, and
+/// that it cannot be asked of another kernel.
+#[test]
+fn load_takes_this_kernel_and_its_rights() {
+    let bench = Bench::new();
+    let kernel = bench.kernel("k", &good());
+    let output = bench.check(&[&kernel], &["--load"]);
+    assert_eq!(output.status.code(), Some(2));
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bench.dir.path(), readable).unwrap();
+    // Where it was built, nobody else may be let in.
+    let program = bench.dir.path().join("btcompat");
+    std::fs::copy(env!("CARGO_BIN_EXE_btcompat"), &program).unwrap();
+    let output = without_rights()
+        .arg(&program)
+        .args(["check", "--load", "-O"])
+        .arg(&bench.object)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CAP_BPF"), "{said}");
+}
+
+/// Check that an object inside a program is judged like the object itself, under the program's name.
+#[test]
+fn object_inside_a_program_is_judged() {
+    let bench = Bench::new();
+    let kernel = bench.kernel("k", &good());
+    let object = std::fs::read(&bench.object).unwrap();
+    let tool = bench.dir.path().join("tool");
+    let program = std::fs::read(env!("CARGO_BIN_EXE_btcompat")).unwrap();
+    std::fs::write(&tool, [&program[..64], &object, b"more data"].concat()).unwrap();
+    let check = |object: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_btcompat"));
+        command
+            .arg("check")
+            .arg("-O")
+            .arg(object)
+            .arg("-K")
+            .arg(&kernel);
+        text(&command.output().unwrap())
+    };
+    assert_eq!(check(&tool), check(&bench.object).replace("sample", "tool"));
+}
+
+/// Check that packages of both kinds are told from other files, and a damaged one is named.
+#[rstest]
+#[case("kernel.rpm", &[0xed, 0xab, 0xee, 0xdb])]
+#[case("kernel.deb", b"!<arch>\n")]
+fn damaged_package_is_named(#[case] name: &str, #[case] magic: &[u8]) {
+    let bench = Bench::new();
+    let package = bench.dir.path().join(name);
+    std::fs::write(&package, [magic, &[0; 40]].concat()).unwrap();
+    let output = bench.check(&[&package], &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(name) && said.contains("package"), "{said}");
+}
+
+/// Check that completions and the manual name every command.
+#[test]
+fn completions_and_manual_name_every_command() {
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_btcompat"));
+        text(&command.args(args).output().unwrap()).to_lowercase()
+    };
+    for page in [
+        run(&["completions", "bash"]),
+        run(&["completions", "zsh"]),
+        run(&["man"]),
+    ] {
+        for command in [
+            "check",
+            "matrix",
+            "requirements",
+            "surface",
+            "snapshot",
+            "diff",
+            "explain",
+        ] {
+            assert!(page.contains(command), "{command}");
+        }
+    }
+}
+
 /// The part of JSON Schema that the schema uses; every key must be declared.
 fn validate(value: &Value, schema: &Value, root: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {

@@ -2,7 +2,7 @@
 
 use crate::outside::Ask;
 use controller::Entry;
-use metrics::{Lost, ProbeReport, Snapshot};
+use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use serde::{Deserialize, Serialize};
 
 /// One record of the agent.
@@ -47,6 +47,15 @@ pub enum AgentRecord {
     Scraped(Scrape),
     /// Something to do with controllers that live outside. The agent waits for the [`Answer`](crate::Answer).
     Ask(Ask),
+    /// What the kernel did with one program that was tried alone.
+    Trial(Trial),
+    /// A part of a text file of the guest, in order.
+    Text {
+        /// The file.
+        path: String,
+        /// Its next lines.
+        text: String,
+    },
     /// A step could not be carried out. The scenario ends here.
     Failed {
         /// Which step.

@@ -7,7 +7,7 @@ use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION, Scrape,
     Stage0Record,
 };
-use metrics::{Lost, ProbeReport, Snapshot};
+use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +48,13 @@ pub struct Evidence {
     /// What the exporter served of the same values. Not kept in reports: it says the same again.
     #[serde(skip)]
     pub scrapes: Vec<Scrape>,
+    /// What the kernel did with programs that were tried alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub trials: Vec<Trial>,
+    /// Text files of the guest that were asked for. Megabytes, hence in no report.
+    #[serde(skip)]
+    pub texts: BTreeMap<String, String>,
     /// Kernel log lines at level warning or worse: level, microseconds since boot, text.
     pub kmsg: Vec<(u8, u64, String)>,
     /// The step that could not be carried out, and why.
@@ -160,6 +167,10 @@ impl Evidence {
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             // Whoever answers it files what comes of it.
             AgentRecord::Ask(_) => {}
+            AgentRecord::Trial(trial) => self.trials.push(trial),
+            AgentRecord::Text { path, text } => {
+                self.texts.entry(path).or_default().push_str(&text);
+            }
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
             AgentRecord::Done => self.done = true,
         }

@@ -11,6 +11,7 @@ pub mod class;
 pub mod drive;
 pub mod evidence;
 pub mod expect;
+pub mod foretell;
 pub mod images;
 pub mod machine;
 pub mod matrix;

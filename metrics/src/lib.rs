@@ -15,6 +15,7 @@ mod errno;
 mod report;
 mod snapshot;
 pub mod text;
+mod trial;
 mod value;
 
 pub use catalogue::{CATALOGUE, Family, Kind, Label, LabelError, LabelValues, Metric, Unit, find};
@@ -22,4 +23,5 @@ pub use diff::{Difference, diff};
 pub use errno::errno_name;
 pub use report::{AttachKind, Lost, ProbeReport, State};
 pub use snapshot::{Labels, Problem, Sample, Series, Snapshot};
+pub use trial::{Trial, Try};
 pub use value::Value;

@@ -29,6 +29,7 @@ mod snapshot;
 mod surface;
 mod sys;
 mod tracefs;
+mod trial;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use metrics::Family;
 pub use choose::Preference;
 pub use load::{Options, Probes, load};
 pub use snapshot::SnapshotError;
+pub use trial::try_each;
 
 /// The families that have an object, in the order of the catalogue.
 pub const FAMILIES: &[Family] = &[Family::Socket, Family::Credits];

@@ -42,6 +42,9 @@ enum Command {
     /// Boot kernels, run scenarios, compare metrics (`cargo xtask test-kernels --help` lists the options)
     #[command(disable_help_flag = true)]
     TestKernels(PassedOn),
+    /// Compare what btcompat foretells for objects with real loads in guests
+    #[command(disable_help_flag = true)]
+    TryObjects(PassedOn),
     /// Refresh kernels.lock from the archive's signed index
     #[command(disable_help_flag = true)]
     UpdateKernels(PassedOn),
@@ -128,6 +131,7 @@ fn run(
     };
     match command {
         Command::TestKernels(options) => hand_over("test-kernels", options, Needs::Guests),
+        Command::TryObjects(options) => hand_over("try-objects", options, Needs::Guests),
         Command::Replay(options) => hand_over("replay", options, Needs::Guests),
         Command::Bisect(options) => hand_over("bisect", options, Needs::Guests),
         Command::Bench(options) => hand_over("bench", options, Needs::Guests),

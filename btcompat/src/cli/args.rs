@@ -19,17 +19,24 @@ Exit status:
   3  some of it works
   4  nothing of it works
   5  it cannot be told
+  6  something really came otherwise than foretold (check --load)
 
 A KERNEL is one of:
   host              the running kernel
-  FILE              a snapshot, vmlinuz or vmlinux, or .deb packages joined by commas
+  FILE              a snapshot, vmlinuz or vmlinux, or .deb or .rpm packages joined by commas
   DIRECTORY         an unpacked package or kernel, or a build tree
   debian:6.12       a kernel of kernels.lock that is in the cache";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Which metrics or programs work here, or on the given kernels
-    Check(Judging),
+    Check {
+        /// Really load and attach every program into this kernel, as root, and compare
+        #[arg(long, conflicts_with = "kernel")]
+        load: bool,
+        #[command(flatten)]
+        judging: Judging,
+    },
     /// Objects against many kernels, as a table
     Matrix(Judging),
     /// What an object asks of a kernel, as JSON
@@ -73,6 +80,13 @@ pub(crate) enum Command {
         /// Code, such as FN-INLINED; all are listed without one
         code: Option<String>,
     },
+    /// Print what makes a shell complete this program's words
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// Where kernels are found.
@@ -114,6 +128,13 @@ pub(crate) struct Judging {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) inputs: Inputs,
+}
+
+impl Judging {
+    /// The output that is asked for.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 use super::args::Inputs;
 use super::live;
 use anyhow::{Context as _, Result, bail};
-use btcompat::object::Object;
+use btcompat::object::{Object, embedded};
 use btcompat::surface::{KernelFiles, Surface, Wanted, read_snapshot};
 use btcompat::verdict::Host;
 use std::collections::BTreeSet;
@@ -69,7 +69,7 @@ fn label(name: &str, surface: &Surface) -> String {
 
 fn offline(name: &str, inputs: &Inputs) -> Result<Surface> {
     let first = name.split(',').next().unwrap_or(name);
-    if first.ends_with(".deb") {
+    if first.ends_with(".deb") || first.ends_with(".rpm") {
         return packages(name, inputs);
     }
     let path = Path::new(name);
@@ -162,46 +162,111 @@ fn cache_root() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|d| d.join(".cache/bluetooth-metrics")))
 }
 
-/// Reads one object; its name is the file's without `.bpf.o`.
+/// Reads the object of a file.
 pub(crate) fn object(path: &Path) -> Result<(String, Object)> {
+    let mut found = objects_of(path)?;
+    if found.len() > 1 {
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let names = names.join(", ");
+        bail!("{} holds several objects: {names}", path.display());
+    }
+    found.pop().context("a file without objects is an error")
+}
+
+/// Reads the objects of a file: itself, or those that a program carries inside. Names are the
+/// file's without `.bpf.o`.
+fn objects_of(path: &Path) -> Result<Vec<(String, Object)>> {
     let data = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let object =
-        Object::parse(&data).with_context(|| format!("{} cannot be judged", path.display()))?;
+    let mut found = embedded(&data);
+    if found.is_empty() {
+        // What is wrong with it is for the parser to say.
+        found.push(&data);
+    }
+    named(path, found)
+        .map(|(name, data)| {
+            let object = Object::parse(data);
+            let object = object.with_context(|| format!("{} cannot be judged", path.display()));
+            Ok((name, object?))
+        })
+        .collect()
+}
+
+/// The objects of a file by their names: the file's, and a number from the second on.
+pub(crate) fn named<'a>(
+    path: &Path,
+    objects: Vec<&'a [u8]>,
+) -> impl Iterator<Item = (String, &'a [u8])> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.trim_end_matches(".o").trim_end_matches(".bpf");
-    Ok((name.to_owned(), object))
+    let name = name
+        .trim_end_matches(".o")
+        .trim_end_matches(".bpf")
+        .to_owned();
+    objects.into_iter().enumerate().map(move |(i, object)| {
+        let name = if i == 0 {
+            name.clone()
+        } else {
+            format!("{name}.{i}")
+        };
+        (name, object)
+    })
 }
 
 /// Reads the given objects, or this project's probes.
 pub(crate) fn objects(paths: &[PathBuf]) -> Result<Vec<(String, Object)>> {
-    let paths = if paths.is_empty() {
-        vec![probes_dir().context(
-            "no probes found: set BT_PROBES to the directory of the .bpf.o files, or use --object",
-        )?]
-    } else {
-        paths.to_vec()
-    };
     let mut objects = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut files: Vec<PathBuf> = std::fs::read_dir(&path)
-                .with_context(|| format!("failed to list {}", path.display()))?
-                .flatten()
-                .map(|e| e.path())
-                .filter(|p| p.to_string_lossy().ends_with(".bpf.o"))
-                .collect();
-            files.sort();
-            for file in files {
-                objects.push(object(&file)?);
-            }
-        } else {
-            objects.push(object(&path)?);
-        }
-    }
-    if objects.is_empty() {
-        bail!("no object given");
+    for file in object_files(paths)? {
+        objects.extend(objects_of(&file)?);
     }
     Ok(objects)
+}
+
+/// The files of the given objects, or of this project's probes.
+pub(crate) fn object_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if paths.is_empty() {
+        return probes();
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let found = compiled(path)?;
+            if found.is_empty() {
+                bail!("no .bpf.o in {}", path.display());
+            }
+            files.extend(found);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// The `.bpf.o` files of a directory, sorted.
+fn compiled(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .with_context(|| format!("failed to list {}", dir.display()))?
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.to_string_lossy().ends_with(".bpf.o"))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// One object a family. What else is built counts wrong on purpose, for tests.
+fn probes() -> Result<Vec<PathBuf>> {
+    let dir = probes_dir().context(
+        "no probes found: set BT_PROBES to the directory of the .bpf.o files, or use --object",
+    )?;
+    let mut files = compiled(&dir)?;
+    files.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let family = name.trim_end_matches(".bpf.o");
+        metrics::Family::ALL.iter().any(|f| f.as_str() == family)
+    });
+    if files.is_empty() {
+        bail!("no probes in {}", dir.display());
+    }
+    Ok(files)
 }
 
 /// Where the probes are: installed, or built by cargo next to this program.

@@ -275,7 +275,8 @@ fn add_modules(
     }
 }
 
-fn caps() -> Caps {
+/// What this process may do.
+pub(crate) fn caps() -> Caps {
     let status = text("/proc/self/status").unwrap_or_default();
     let bits = status
         .lines()

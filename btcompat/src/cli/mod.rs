@@ -6,6 +6,7 @@ mod html;
 mod inputs;
 mod junit;
 mod live;
+mod load;
 mod markdown;
 mod matrix;
 mod report;
@@ -18,8 +19,10 @@ use args::{Command, Format, Judging};
 use btcompat::object::requirements;
 use btcompat::surface::write_snapshot;
 use btcompat::verdict::{Code, State};
+use clap::CommandFactory as _;
 use report::Report;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// What the exit status says. `--help` prints the same table.
@@ -35,6 +38,8 @@ pub(crate) enum Exit {
     Broken = 4,
     /// It cannot be told.
     Unknown = 5,
+    /// Something really came otherwise than foretold (`check --load`).
+    Foretold = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -45,6 +50,7 @@ impl From<Exit> for ExitCode {
             Exit::Degraded => 3,
             Exit::Broken => 4,
             Exit::Unknown => 5,
+            Exit::Foretold => 6,
         })
     }
 }
@@ -52,7 +58,7 @@ impl From<Exit> for ExitCode {
 /// Runs a command; returns what goes to stdout.
 pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
     match &args.command {
-        Command::Check(judging) => check(judging),
+        Command::Check { judging, load } => check(judging, *load),
         Command::Matrix(judging) => {
             let report = judge(judging, true)?;
             Ok((render(&report, judging, true)?, report.exit()))
@@ -90,13 +96,26 @@ pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
             diff::diff(&old, &new, object)
         }
         Command::Explain { code } => explain(code.as_deref()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            let mut command = Args::command();
+            clap_complete::generate(*shell, &mut command, "btcompat", &mut script);
+            Ok((String::from_utf8(script)?, Exit::Works))
+        }
+        Command::Man => Ok((manual()?, Exit::Works)),
     }
 }
 
-fn check(judging: &Judging) -> Result<(String, Exit)> {
-    let report = judge(judging, false)?;
-    let exit = report.exit();
-    Ok((render(&report, judging, false)?, exit))
+fn check(judging: &Judging, load: bool) -> Result<(String, Exit)> {
+    let mut report = judge(judging, false)?;
+    if load {
+        load::compare(&mut report, &judging.object)?;
+    }
+    let mut text = render(&report, judging, false)?;
+    if load && judging.format() == Format::Text {
+        text.push_str(&load::text(&report));
+    }
+    Ok((text, report.exit()))
 }
 
 fn judge(judging: &Judging, many: bool) -> Result<Report> {
@@ -113,12 +132,7 @@ fn judge(judging: &Judging, many: bool) -> Result<Report> {
 }
 
 fn render(report: &Report, judging: &Judging, many: bool) -> Result<String> {
-    let format = if judging.json {
-        Format::Json
-    } else {
-        judging.format
-    };
-    Ok(match format {
+    Ok(match judging.format() {
         Format::Text if many => matrix::text(report),
         Format::Text => text::report(report, judging.verbose),
         Format::Json => {
@@ -131,6 +145,23 @@ fn render(report: &Report, judging: &Judging, many: bool) -> Result<String> {
         Format::Junit => junit::report(report),
         Format::Html => html::report(report),
     })
+}
+
+/// The manual page, commands included.
+fn manual() -> Result<String> {
+    let mut page = Vec::new();
+    let mut command = Args::command();
+    command.build();
+    clap_mangen::Man::new(command.clone())
+        .render(&mut page)
+        .context("failed to write the manual")?;
+    for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        let man = clap_mangen::Man::new(sub.clone());
+        writeln!(page, ".SH COMMAND {}", sub.get_name().to_uppercase())?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+    }
+    Ok(String::from_utf8(page)?)
 }
 
 fn explain(code: Option<&str>) -> Result<(String, Exit)> {

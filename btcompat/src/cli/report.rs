@@ -6,7 +6,9 @@ use super::inputs::{self, Kernel};
 use anyhow::{Context as _, Result};
 use btcompat::object::Object;
 use btcompat::surface::Loaded;
-use btcompat::verdict::{Caps, MetricVerdict, Scenario, State, Verdict, decide, metric_verdicts};
+use btcompat::verdict::{
+    Caps, MetricVerdict, ProgramBeside, Scenario, State, Verdict, decide, metric_verdicts,
+};
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +34,9 @@ pub(crate) struct Entry {
     pub(crate) metrics: Vec<MetricVerdict>,
     pub(crate) verdict: Verdict,
     pub(crate) warnings: Vec<String>,
+    /// What the kernel did, with `--load`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<ProgramBeside>,
 }
 
 /// A kernel that could not be read.
@@ -42,6 +47,12 @@ pub(crate) struct Failure {
 }
 
 impl Report {
+    /// Something came otherwise than foretold.
+    pub(crate) fn is_foretold_wrongly(&self) -> bool {
+        let mut beside = self.entries.iter().flat_map(|e| &e.beside);
+        beside.any(|b| b.agreement.is_wrong())
+    }
+
     /// All works, some works, nothing works, cannot be told.
     pub(crate) fn exit(&self) -> Exit {
         let mut states = Vec::new();
@@ -54,7 +65,9 @@ impl Report {
         }
         let all = |wanted: State| states.iter().all(|&(s, d)| s == wanted && !d);
         let any = |wanted: State| states.iter().any(|&(s, _)| s == wanted);
-        if !self.failures.is_empty() && states.is_empty() {
+        if self.is_foretold_wrongly() {
+            Exit::Foretold
+        } else if !self.failures.is_empty() && states.is_empty() {
             Exit::Error
         } else if all(State::Yes) && self.failures.is_empty() {
             Exit::Works
@@ -176,6 +189,7 @@ fn entries(
                 metrics,
                 verdict,
                 warnings: warnings.clone(),
+                beside: Vec::new(),
             }
         })
         .collect()

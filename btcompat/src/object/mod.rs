@@ -1,6 +1,7 @@
 //! Compiled eBPF objects: what is in them and what they ask of a kernel.
 
 mod elf;
+mod embedded;
 mod flow;
 mod helpers;
 mod insn;
@@ -9,6 +10,7 @@ mod model;
 mod requirements;
 mod section_name;
 
+pub use embedded::embedded;
 pub use flow::{ContextRead, Flow, Oracle, ProbeRead, Reach, analyze};
 pub use helpers::helper_name;
 pub use insn::Insn;

@@ -1,6 +1,7 @@
 //! Will this object work on that kernel, and what would it get wrong?
 
 mod attach;
+mod beside;
 mod codes;
 mod decide;
 mod features;
@@ -11,6 +12,9 @@ mod modules;
 mod relocations;
 mod tracepoint;
 
+pub use beside::{
+    Agreement, MetricBeside, ProgramBeside, beside_losses, beside_reports, beside_trials,
+};
 pub use codes::{Code, CodeInfo};
 pub use decide::{Scenario, decide};
 pub use host::{Caps, Host};

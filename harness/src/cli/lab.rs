@@ -7,6 +7,7 @@ use evidence::Scenario;
 use harness::accel::{self, Choice};
 use harness::case::{CaseResult, Keep, MEMORY_MIB, Setting, Start};
 use harness::drive::{Guest, Image, Payload};
+use harness::foretell::{Foretold, foretell};
 use harness::images::Images;
 use harness::machine::Accel;
 use harness::matrix::{self, Cell, Finished, Settings};
@@ -93,7 +94,8 @@ impl LabOptions {
             .collect()
     }
 
-    fn jobs(&self) -> usize {
+    /// How many machines at a time.
+    pub(super) fn jobs(&self) -> usize {
         self.jobs.unwrap_or_else(|| {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -293,6 +295,7 @@ impl Lab {
             &cancelled,
             told,
         ));
+        report.foretold = self.foretell(&cells, &results);
         let lock = Lock::load(self.images.lock_file()).ok();
         for cell in &cells {
             let version = lock.as_ref().and_then(|lock| lock.get(&cell.kernel).ok());
@@ -331,6 +334,26 @@ impl Lab {
         });
     }
 
+    /// What was foretold for each kernel that came to an end, beside what came.
+    fn foretell(&self, cells: &[Cell], results: &[CaseResult]) -> BTreeMap<String, Foretold> {
+        let mut foretold = BTreeMap::new();
+        for cell in cells {
+            let kernel = cell.kernel.to_string();
+            let of_kernel = results
+                .iter()
+                .filter(|r| r.kernel == cell.kernel && r.evidence.done);
+            if foretold.contains_key(&kernel) || of_kernel.clone().next().is_none() {
+                continue;
+            }
+            let task = self.progress.task(&kernel);
+            task.at("comparing with what its files foretell");
+            let evidence = of_kernel.map(|r| &r.evidence);
+            let came = foretell(&cell.image, &self.payload.objects, evidence);
+            foretold.insert(kernel, came);
+        }
+        foretold
+    }
+
     /// A report of results that were come by otherwise.
     pub(super) fn report_of(&self, results: Vec<CaseResult>, accel: Accel) -> Report {
         Report {
@@ -357,6 +380,7 @@ impl Lab {
             total_ms: 0,
             options: self.options.again(),
             kernels: BTreeMap::new(),
+            foretold: BTreeMap::new(),
             results: Vec::new(),
             not_started: 0,
         }

@@ -11,6 +11,7 @@ mod report;
 mod selection;
 mod shell;
 mod test_kernels;
+mod try_objects;
 mod update_kernels;
 
 use clap::{Args, Parser, Subcommand};
@@ -56,6 +57,9 @@ enum Command {
     Report(report::ReportOptions),
     /// Say what regressed, what was mended and what is new between two reports; exit code 1 if something regressed
     Diff(report::DiffOptions),
+    /// Load and attach every program of objects alone in guests, and compare with what btcompat foretells; exit code 1 if
+    /// something was foretold wrongly
+    TryObjects(try_objects::Options),
     /// Run one case again from the bundle that its failure left
     #[command(after_help = EXIT_CODES)]
     Replay(replay::Options),
@@ -97,6 +101,7 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
         Command::UpdateKernels(options) => update_kernels::run(&options),
         Command::Report(options) => report::report(&options),
         Command::Diff(options) => report::diff(&options),
+        Command::TryObjects(options) => try_objects::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Shell(options) => shell::run(&options),
         Command::Bisect(options) => bisect::run(&options),

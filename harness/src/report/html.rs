@@ -31,6 +31,7 @@ impl Report {
         page.push_str("<h2>What each kernel measures rightly</h2>\n");
         page.push_str(&legend());
         page.push_str(&self.heat_map());
+        self.foretold_html(&mut page);
         page.push_str("<h2>Cases</h2>\n");
         let (wrong, right): (Vec<_>, Vec<_>) =
             self.results.iter().partition(|r| !r.class.is_right());
@@ -284,7 +285,7 @@ fn breakable(name: &str) -> String {
 }
 
 /// Guests may say anything: nothing of it is to become markup.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

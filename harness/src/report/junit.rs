@@ -26,6 +26,7 @@ impl Report {
             for result in cases.filter(|r| r.kernel.to_string() == kernel) {
                 suite.add_test_case(self.test_case(result));
             }
+            suite.add_test_cases(self.foretold_case(&kernel));
             junit.add_test_suite(suite);
         }
         junit.to_string()

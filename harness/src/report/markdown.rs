@@ -17,7 +17,8 @@ impl Report {
     /// A table kernels × scenarios, then what is wrong, folded; cut where a comment would end.
     #[must_use]
     pub fn to_markdown(&self) -> String {
-        let mark = if self.results.iter().all(|r| r.class.is_right()) {
+        let right = self.results.iter().all(|r| r.class.is_right());
+        let mark = if right && self.is_foretold() {
             "✅"
         } else {
             "❌"
@@ -37,6 +38,7 @@ impl Report {
             }
             text.push_str(&details);
         }
+        text.push_str(&self.foretold_markdown());
         text
     }
 

@@ -1,6 +1,7 @@
 //! What a run came to, for people and for machines.
 
 pub mod compare;
+mod foretold;
 mod grid;
 mod html;
 mod junit;
@@ -12,6 +13,7 @@ pub use write::{Files, WriteError, schema};
 
 use crate::case::CaseResult;
 use crate::class::Class;
+use crate::foretell::Foretold;
 use crate::machine::Accel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,9 @@ pub struct Report {
     pub options: Vec<String>,
     /// The kernels by their names.
     pub kernels: BTreeMap<String, KernelInfo>,
+    /// What was foretold from each kernel's files, beside what came.
+    #[serde(default)]
+    pub foretold: BTreeMap<String, Foretold>,
     /// One per kernel and scenario, kernels in the order that was asked for.
     pub results: Vec<CaseResult>,
     /// How many cases were never started.
@@ -164,6 +169,9 @@ impl Report {
             whole.total_ms = whole.total_ms.max(part.total_ms);
             whole.not_started += part.not_started;
             whole.kernels.extend(part.kernels);
+            for (kernel, foretold) in part.foretold {
+                whole.foretold.entry(kernel).or_default().merge(foretold);
+            }
             whole.results.extend(part.results);
         }
         let scenarios = whole.scenarios().map(str::to_owned);
@@ -184,7 +192,7 @@ impl Report {
             Exit::CouldNotRun
         } else if any(|class| (Class::Panic..=Class::LostVm).contains(&class)) {
             Exit::Died
-        } else if any(|class| !class.is_right()) {
+        } else if any(|class| !class.is_right()) || !self.is_foretold() {
             Exit::Differs
         } else {
             Exit::Passed

@@ -6,6 +6,8 @@ use crate::drive::Timings;
 use crate::evidence::Evidence;
 use crate::machine::Accel;
 use crate::outcome::{DeathClass, Deviation, Outcome};
+use std::collections::BTreeMap;
+
 use metrics::Snapshot;
 use metrics::catalogue::{SLOTS_FREE, SOCKET_CALLS};
 
@@ -29,6 +31,7 @@ pub(crate) fn report(outcomes: Vec<Outcome>) -> Report {
         total_ms: 12_340,
         options: Vec::new(),
         kernels: KERNELS.iter().map(|k| ((*k).to_owned(), info(k))).collect(),
+        foretold: BTreeMap::new(),
         results,
         not_started: 0,
     }

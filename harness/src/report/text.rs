@@ -32,6 +32,9 @@ impl Report {
                 first.unwrap_or_default()
             );
         }
+        for line in self.foretold_lines() {
+            let _ = writeln!(text, "\n{line}");
+        }
         let _ = writeln!(
             text,
             "\n{} ({}: {})",

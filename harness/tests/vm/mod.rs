@@ -1,4 +1,5 @@
 mod can_fail;
 mod exporter;
+mod foretold;
 mod kernels;
 mod left_behind;
