@@ -4,6 +4,7 @@ use crate::evidence::{Ending, Evidence};
 use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
 use crate::needs::KernelConfig;
 use crate::outside::Outside;
+use crate::payload::is_of_another_kernel;
 use anyhow::Context as _;
 use evidence::{AgentRecord, Answer, Ask, ExitStatus, Order, Scenario, Stage0Record};
 use schemars::JsonSchema;
@@ -215,6 +216,9 @@ impl<'a> Guest<'a> {
         let scenario = serde_json::to_vec(scenario).expect("a scenario has string keys only");
         self.store(AGENT_PATH, 0o755, &payload.agent)?;
         for (name, bytes) in &payload.objects {
+            if is_of_another_kernel(name, self.evidence.release.as_deref()) {
+                continue;
+            }
             self.store(&format!("{OBJECTS_PATH}/{name}"), 0o644, bytes)?;
         }
         self.store(SCENARIO_PATH, 0o644, &scenario)?;

@@ -9,6 +9,16 @@ use std::{env, fs};
 /// Names the folder with `stage0`, `agent` and `objects/*.bpf.o`. xtask sets it.
 pub const VARIABLE: &str = "BT_PAYLOAD";
 
+/// How the name of a kernel's BTF ends; before it is the kernel's release.
+const BTF_SUFFIX: &str = ".btf";
+
+/// Is this file of no use to a kernel of that release?
+#[must_use]
+pub fn is_of_another_kernel(name: &str, release: Option<&str>) -> bool {
+    name.strip_suffix(BTF_SUFFIX)
+        .is_some_and(|of| release != Some(of))
+}
+
 /// Everything that was built for guests.
 #[derive(Debug, Clone)]
 pub struct Built {
@@ -56,7 +66,8 @@ impl Built {
     }
 }
 
-/// One object per family. What else is there counts wrong on purpose, for tests.
+/// One object per family, and BTFs of kernels that lack it. What else is there counts wrong on
+/// purpose, for tests.
 fn objects(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut objects = Vec::new();
     let entries =
@@ -68,10 +79,10 @@ fn objects(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         let family = name.strip_suffix(".bpf.o");
-        if Family::ALL
+        let is_family = Family::ALL
             .iter()
-            .any(|known| family == Some(known.as_str()))
-        {
+            .any(|known| family == Some(known.as_str()));
+        if is_family || name.ends_with(BTF_SUFFIX) {
             objects.push((name.to_owned(), read(&path)?));
         }
     }
@@ -82,4 +93,24 @@ fn objects(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("failed to read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_another_kernel;
+    use rstest::rstest;
+
+    /// Check that a kernel gets the objects and its own BTF, and nobody else's.
+    #[rstest]
+    #[case("socket.bpf.o", Some("5.10.0-46-amd64"), false)]
+    #[case("5.10.0-46-amd64.btf", Some("5.10.0-46-amd64"), false)]
+    #[case("5.10.0-46-amd64.btf", Some("5.10.0-30-amd64"), true)]
+    #[case("5.10.0-46-amd64.btf", None, true)]
+    fn btfs_are_for_their_kernel(
+        #[case] name: &str,
+        #[case] release: Option<&str>,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(is_of_another_kernel(name, release), expected);
+    }
 }

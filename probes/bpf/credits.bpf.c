@@ -157,6 +157,15 @@ static __always_inline enum pool pool_of_link(const struct hci_dev *hdev, int ty
 	}
 }
 
+/*
+ * The pool of the link with that handle. A function of its own, out of the loop that calls it: clang
+ * takes the offset of a member out of a loop, away from the test whether the kernel has that member.
+ */
+__noinline int pool_of_handle(__u64 device, __u32 handle)
+{
+	return pool_of_link((const void *)device, link_type(device, handle));
+}
+
 static __always_inline unsigned int free_slots(const struct hci_dev *hdev, enum pool pool)
 {
 	switch (pool) {
@@ -207,7 +216,7 @@ static __always_inline enum pool pool_of_packet(const struct hci_dev *hdev,
 			count_drop(DROP_READ_FAILED);
 			return POOL_UNKNOWN;
 		}
-		pool = pool_of_link(hdev, link_type(address_of(hdev), header & 0x0fff));
+		pool = pool_of_handle(address_of(hdev), header & 0x0fff);
 		if (pool == POOL_UNKNOWN)
 			count_drop(DROP_NO_ENTRY);
 		return pool;
@@ -317,7 +326,7 @@ static __always_inline int handle_event(const struct hci_dev *hdev, const struct
 			count_drop(DROP_READ_FAILED);
 			return 0;
 		}
-		key.pool = pool_of_link(hdev, link_type(address_of(hdev), entry.handle));
+		key.pool = pool_of_handle(address_of(hdev), entry.handle);
 		add_completed(&key, 0, entry.count);
 	}
 	if (header.handles > MAX_HANDLES)

@@ -25,16 +25,29 @@ pub(crate) struct BtfNames {
 /// Why bytes are not a BTF that this reader knows.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
-pub(crate) enum BtfError {
+pub enum BtfError {
     /// It ends inside a header, a section or a type.
     #[error("BTF ends at byte {length}, needed at least {needed}")]
-    Truncated { length: usize, needed: usize },
+    Truncated {
+        /// How long it is.
+        length: usize,
+        /// How long it would have to be.
+        needed: usize,
+    },
     /// It does not begin with the magic number in this machine's byte order.
     #[error("BTF begins with {magic:#06x} instead of 0xeb9f")]
-    Magic { magic: u16 },
+    Magic {
+        /// What it begins with.
+        magic: u16,
+    },
     /// It holds a kind of type whose size is not known.
     #[error("BTF type {index} is of unknown kind {kind}")]
-    Kind { index: usize, kind: u32 },
+    Kind {
+        /// Its place among the types.
+        index: usize,
+        /// The kind.
+        kind: u32,
+    },
 }
 
 /// Bytes of a header of version 1.
@@ -163,6 +176,40 @@ impl Btf {
             }
         }
         found
+    }
+
+    /// Has the first structure of that name such a member? `None`: there is no such structure.
+    pub(crate) fn has_member(&self, structure: &str, member: &str) -> Option<bool> {
+        let id = *self.named(|name| name == structure, |_| false).first()?;
+        let ty = self.get(id)?;
+        let name = |entry: &[u8]| self.string(u32_at(entry, 0).ok()?);
+        let mut names = ty.body.chunks_exact(12).map(name);
+        Some(names.any(|name| name == Some(member.as_bytes())))
+    }
+
+    /// Numbers of this BTF's own structures and unions whose name is wanted, and of its enumerations
+    /// with a wanted enumerator.
+    pub(crate) fn named(
+        &self,
+        structure: impl Fn(&str) -> bool,
+        enumerator: impl Fn(&str) -> bool,
+    ) -> Vec<u32> {
+        let text = |at| str::from_utf8(self.string(at)?).ok();
+        let is_wanted = |ty: &Type<'_>| match ty.kind() {
+            KIND_STRUCT | KIND_UNION => text(ty.name).is_some_and(&structure),
+            kind @ (KIND_ENUM | KIND_ENUM64) => {
+                let stride = if kind == KIND_ENUM { 8 } else { 12 };
+                let mut entries = ty.body.chunks_exact(stride);
+                let name = |entry| u32_at(entry, 0).ok().and_then(text);
+                entries.any(|entry| name(entry).is_some_and(&enumerator))
+            }
+            _ => false,
+        };
+        (self.first_id()..)
+            .zip(&self.starts)
+            .filter(|(_, at)| self.type_at(**at as usize).is_ok_and(|ty| is_wanted(&ty)))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     fn enumerators(
@@ -366,6 +413,10 @@ pub(crate) mod tests {
         assert_eq!(split.get(1).map(|ty| ty.kind()), Some(KIND_INT));
         assert!(split.get(0).is_none() && split.get(7).is_none());
         assert_eq!(found.enumerators, [("E".to_owned(), 1 << 32 | 5)].into());
+        assert_eq!(split.has_member("s", "f"), Some(true));
+        assert_eq!(split.has_member("s", "g"), Some(false));
+        assert_eq!(split.has_member("base_name", "f"), None);
+        assert_eq!(split.named(|_| false, |name| name == "E"), [6]);
     }
 
     /// Check that what is not a complete BTF of known kinds is refused by name.

@@ -20,6 +20,7 @@ mod attach;
 mod btf;
 mod choose;
 mod decode;
+mod external;
 mod hooks;
 mod load;
 mod log;
@@ -36,7 +37,9 @@ use std::path::{Path, PathBuf};
 
 use metrics::Family;
 
+pub use btf::BtfError;
 pub use choose::Preference;
+pub use external::cut as cut_btf;
 pub use load::{Options, Probes, load};
 pub use snapshot::SnapshotError;
 pub use trial::try_each;

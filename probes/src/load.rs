@@ -11,7 +11,7 @@ use metrics::Family;
 use crate::FAMILIES;
 use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
-use crate::hooks::{Hook, SCO_FLOWCTL, hooks_of};
+use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, hooks_of};
 use crate::log::Capture;
 use crate::surface::{Surface, VMLINUX, loaded_modules};
 use crate::sys::{BtfTarget, MemoryFile, TargetHandlers, module_btfs};
@@ -497,23 +497,35 @@ impl Attempt<'_> {
         reports
     }
 
+    /// The series that are missing although the event is seen: this kernel's structures lack a member.
+    fn partial_losses(&self, hook: &Hook) -> Vec<Lost> {
+        let of_hook = |p: &&Partial| p.family == self.family && p.event == hook.event;
+        let partial = PARTIAL.iter().filter(of_hook);
+        let missing = partial.filter(|p| self.surface.lacks_member(p.structure, p.member));
+        let lost = missing.map(|p| {
+            let (structure, member) = (p.structure, p.member);
+            let reason = format!("struct {structure} of this kernel has no {member}");
+            lost(&p.feed, reason)
+        });
+        lost.collect()
+    }
+
     /// The series that are missing if nothing sees the event.
     fn losses(&self, hook: &Hook, choice: &Choice) -> Vec<Lost> {
         if choice.taken.is_some() {
-            return Vec::new();
+            return self.partial_losses(hook);
         }
-        let owned = |labels: &[(&str, &str)]| {
-            labels
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        let lost = hook.feeds.iter().map(|feed| Lost {
-            metric: feed.metric.name.to_owned(),
-            labels: owned(feed.labels),
-            reason: choice.passed.join("; "),
-        });
-        lost.collect()
+        let reason = || choice.passed.join("; ");
+        hook.feeds.iter().map(|feed| lost(feed, reason())).collect()
+    }
+}
+
+fn lost(feed: &Feed, reason: String) -> Lost {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Lost {
+        metric: feed.metric.name.to_owned(),
+        labels: feed.labels.iter().map(owned).collect(),
+        reason,
     }
 }
 

@@ -19,7 +19,19 @@ const MAX_CHAIN: usize = 32;
 
 /// Makes a BTF of these structures: each is a BTF and the number of a type in it.
 pub(crate) fn reduce(wanted: &[(&Btf, u32)]) -> Vec<u8> {
-    let mut reduced = Reduced::default();
+    reduce_with(wanted, Reduced::default())
+}
+
+/// The same with all enumerators, whose values are all that user space reads of an enumeration.
+pub(crate) fn reduce_whole(wanted: &[(&Btf, u32)]) -> Vec<u8> {
+    let reduced = Reduced {
+        with_enumerators: true,
+        ..Reduced::default()
+    };
+    reduce_with(wanted, reduced)
+}
+
+fn reduce_with<'a>(wanted: &[(&'a Btf, u32)], mut reduced: Reduced<'a>) -> Vec<u8> {
     for (btf, id) in wanted {
         reduced.number(btf, *id);
     }
@@ -57,6 +69,8 @@ fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
 /// What is in the new BTF so far.
 #[derive(Default)]
 struct Reduced<'a> {
+    /// Are enumerators kept?
+    with_enumerators: bool,
     /// New numbers, by the address of the BTF that a type is in (0: the pointer) and its number there.
     numbers: HashMap<(usize, u32), u32>,
     /// Where each new type comes from, in the order of their numbers; `None`: the pointer.
@@ -105,6 +119,15 @@ impl<'a> Reduced<'a> {
                     let name = self.string(btf, word(0));
                     let number = self.number(btf, word(4));
                     push(out, &[name, number, word(8)]);
+                }
+            }
+            kind @ (KIND_ENUM | KIND_ENUM64) if self.with_enumerators => {
+                push(out, &[name, ty.info, ty.size_or_type]);
+                let stride = if kind == KIND_ENUM { 8 } else { 12 };
+                for enumerator in ty.body.chunks_exact(stride) {
+                    let name = self.string(btf, u32_at(enumerator, 0).unwrap_or(0));
+                    push(out, &[name]);
+                    out.extend(&enumerator[4..]);
                 }
             }
             // The size is all that counts of a member's enumeration.

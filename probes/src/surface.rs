@@ -100,6 +100,14 @@ impl Surface {
         names.is_some_and(|names| !names.contains(symbol))
     }
 
+    /// Is it certain that this kernel's structure has no such member? Told from the types that
+    /// programs are relocated against.
+    pub(crate) fn lacks_member(&self, structure: &str, member: &str) -> bool {
+        let types = self.types.as_ref();
+        let btf = types.and_then(|types| Btf::parse(types.clone(), None).ok());
+        btf.is_some_and(|btf| btf.has_member(structure, member) == Some(false))
+    }
+
     /// The number of a function in the BTF of its home.
     pub(crate) fn function(&self, home: &str, symbol: &str) -> Option<u32> {
         let names = self.btf.get(home)?.as_ref().ok()?;

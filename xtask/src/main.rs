@@ -8,6 +8,7 @@
     reason = "a command-line tool says on stderr what it does"
 )]
 
+mod external_btf;
 mod harness;
 mod payload;
 mod tests;
@@ -90,6 +91,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Make the BTF of a kernel whose modules have none, from its debug package (0.8 GB)
+    ExternalBtf(external_btf::Options),
     /// Build what goes into a guest
     Payload,
     /// Install what is missing on this machine
@@ -151,6 +154,7 @@ fn run(
             tools::provide(&shell, Needs::Guests, install(&arguments))?;
             tests::nextest(&shell, &arguments)
         }
+        Command::ExternalBtf(options) => external_btf::make(&shell, &options),
         Command::Payload => {
             tools::provide(&shell, Needs::Guests, !no_install)?;
             payload::build(&shell).map(|_folder| ())

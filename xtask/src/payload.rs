@@ -1,5 +1,6 @@
 //! Building what goes into a guest: static stage 0, static agent, probe objects.
 
+use crate::external_btf;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,11 @@ pub(crate) fn build(shell: &Shell) -> anyhow::Result<PathBuf> {
         }
     }
     ensure!(count > 0, "the build of probes made no object");
+    for file in shell.read_dir(external_btf::FOLDER)? {
+        if file.extension().is_some_and(|extension| extension == "btf") {
+            shell.copy_file(&file, &objects)?;
+        }
+    }
     Ok(folder)
 }
 

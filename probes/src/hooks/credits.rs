@@ -1,11 +1,36 @@
 //! The credits family: packets to the driver, events from the controller, the list of devices.
 
-use super::{DEVICE_LIST, ENTRY, Feed, Hook};
+use super::{DEVICE_LIST, ENTRY, Feed, Hook, Partial};
 use metrics::AttachKind::Run;
 use metrics::catalogue::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
     SLOTS_MINIMUM,
 };
+use metrics::{Family, Metric};
+
+const ISO: &[(&str, &str)] = &[("kind", "iso")];
+
+/// Kernels before 6.0 have no pool for ISO.
+pub(super) const PARTIAL: &[Partial] = &[
+    iso("hci_send_frame", &SLOTS_AT_SEND),
+    iso("hci_send_frame", &SLOTS_MINIMUM),
+    iso("hci_event_packet", &COMPLETED_PACKETS),
+    iso("slots", &SLOTS_FREE),
+    iso("slots", &SLOTS_CAPACITY),
+];
+
+const fn iso(event: &'static str, metric: &'static Metric) -> Partial {
+    Partial {
+        family: Family::Credits,
+        event,
+        structure: "hci_dev",
+        member: "iso_pkts",
+        feed: Feed {
+            metric,
+            labels: ISO,
+        },
+    }
+}
 
 /// The events.
 pub(super) const HOOKS: &[Hook] = &[

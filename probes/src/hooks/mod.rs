@@ -35,6 +35,24 @@ pub(crate) struct Feed {
     pub(crate) labels: &'static [(&'static str, &'static str)],
 }
 
+/// Series that need a member of a structure which some kernels do not have.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    /// The event that feeds them, by its structure's owner.
+    pub(crate) family: Family,
+    /// The event.
+    pub(crate) event: &'static str,
+    /// The structure.
+    pub(crate) structure: &'static str,
+    /// The member.
+    pub(crate) member: &'static str,
+    /// The series.
+    pub(crate) feed: Feed,
+}
+
+/// All of them.
+pub(crate) const PARTIAL: &[Partial] = credits::PARTIAL;
+
 impl Hook {
     /// Name of the program of this kind.
     pub(crate) fn prog(&self, kind: AttachKind) -> String {
