@@ -83,6 +83,12 @@ impl Class {
         matches!(self, Self::Exact | Self::Absent | Self::NotApplicable)
     }
 
+    /// Does it say anything about kernel, probes or scenario?
+    #[must_use]
+    pub fn is_determined(self) -> bool {
+        !matches!(self, Self::LostVm | Self::Infrastructure | Self::Cancelled)
+    }
+
     /// A sign that tells right from wrong without color.
     #[must_use]
     pub fn sign(self) -> &'static str {

@@ -6,9 +6,10 @@ use crate::progress::{Progress, Task};
 use anyhow::Context as _;
 use kernels::modules::ModuleSet;
 use kernels::{Keep, KernelId, Manifest};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vm_images::{Cache, Context, Event, Mirrors, ensure_kernel, initramfs};
+use vm_images::{Cache, Context, Event, Mirrors, NewSeries, Newest, ensure_kernel, initramfs};
 
 /// The modules that an image carries. Stage 0 loads the first set by itself, the others on order.
 const SETS: [ModuleSet; 3] = [ModuleSet::Bare, ModuleSet::Bluetooth, ModuleSet::Usb];
@@ -19,6 +20,7 @@ pub struct Images {
     cache: Cache,
     mirrors: Mirrors,
     manifest: Manifest,
+    manifest_file: PathBuf,
     lock_file: PathBuf,
 }
 
@@ -32,10 +34,12 @@ impl Images {
         mirror: Option<&str>,
         repository: &Path,
     ) -> anyhow::Result<Self> {
+        let manifest_file = repository.join("kernels.toml");
         Ok(Self {
             cache: Cache::open(cache)?,
             mirrors: Mirrors::new(mirror),
-            manifest: Manifest::load(&repository.join("kernels.toml"))?,
+            manifest: Manifest::load(&manifest_file)?,
+            manifest_file,
             lock_file: repository.join("kernels.lock"),
         })
     }
@@ -111,6 +115,34 @@ impl Images {
             release: ready.tree.release().to_owned(),
             config: config.map(Arc::new),
         })
+    }
+
+    /// Adds to kernels.toml every series of the archive that is newer than all that it lists.
+    ///
+    /// # Errors
+    /// There is no mirror, or kernels.toml cannot be written.
+    pub fn add_new_series(&mut self, progress: &Progress) -> anyhow::Result<Newest> {
+        let shown = Shown {
+            task: progress.task("index"),
+            progress,
+        };
+        let context = Context {
+            cache: &self.cache,
+            mirrors: &self.mirrors,
+            progress: &shown,
+        };
+        let newest = vm_images::new_series(&context, &self.manifest)?;
+        if !newest.series.is_empty() {
+            let file = &self.manifest_file;
+            let failed = || format!("failed to write {}", file.display());
+            let mut text = fs::read_to_string(file)?;
+            for NewSeries { id, suite } in &newest.series {
+                text.push_str(&format!("\"{id}\" = {{ suite = \"{suite}\" }}\n"));
+            }
+            self.manifest = Manifest::parse(&text, file)?;
+            fs::write(file, text).with_context(failed)?;
+        }
+        Ok(newest)
     }
 
     /// Refreshes kernels.lock from the archive's index.

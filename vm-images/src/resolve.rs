@@ -84,6 +84,18 @@ pub(crate) fn resolve(id: &KernelId, index: &Index) -> Result<LockedKernel, Reso
     })
 }
 
+/// The series of the generic kernel that `index` has an image of.
+pub(crate) fn series_of_generic(index: &Index) -> BTreeSet<String> {
+    let generic = DebianName {
+        version: "",
+        flavour: None,
+    };
+    images(generic, index)
+        .iter()
+        .map(|(image, _)| series(&image.version.upstream_version))
+        .collect()
+}
+
 /// A kernel some of whose packages are not in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Partial {

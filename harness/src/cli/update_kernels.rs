@@ -7,6 +7,7 @@ use harness::images::Images;
 use harness::progress::Progress;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use vm_images::NewSeries;
 
 /// Options of `update-kernels`.
 #[derive(Debug, Args)]
@@ -14,6 +15,9 @@ pub(crate) struct Options {
     /// Say what would change, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Add to kernels.toml every series that is newer than all that it lists
+    #[arg(long, conflicts_with = "dry_run")]
+    new_series: bool,
     #[command(flatten)]
     archive: ArchiveOptions,
 }
@@ -21,9 +25,23 @@ pub(crate) struct Options {
 /// Updates the lock and says what changed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let ArchiveOptions { cache, mirror } = &options.archive;
-    let images = Images::open(cache.as_deref(), mirror.as_deref(), repository())?;
-    let update = images.update(&Progress::on_stderr())?;
+    let mut images = Images::open(cache.as_deref(), mirror.as_deref(), repository())?;
+    let progress = Progress::on_stderr();
     let mut text = String::new();
+    if options.new_series {
+        let newest = images.add_new_series(&progress)?;
+        for NewSeries { id, suite } in &newest.series {
+            let _ = writeln!(
+                text,
+                "{id}: a new series, in {suite}; added to kernels.toml"
+            );
+        }
+        for (suite, error) in newest.failures {
+            let error = anyhow::Error::new(error);
+            complain(&format!("error: {suite}: {error:#}"));
+        }
+    }
+    let update = images.update(&progress)?;
     for change in &update.changes {
         let _ = writeln!(text, "{change}");
     }

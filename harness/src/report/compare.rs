@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 pub enum Change {
     /// It was right and is not, or a metric that was measured is absent.
     Regressed,
+    /// It was right, and this time something outside the guest kept it from being told.
+    NotDetermined,
     /// It was not right and is.
     Mended,
     /// It is wrong in another way.
@@ -99,6 +101,7 @@ fn change(old: Option<&CaseResult>, new: Option<&CaseResult>) -> Option<Change> 
         (_, None) => return Some(Change::Gone),
     };
     match (old.class.is_right(), new.class.is_right()) {
+        (true, false) if !new.class.is_determined() => Some(Change::NotDetermined),
         (true, false) => Some(Change::Regressed),
         (false, true) => Some(Change::Mended),
         (false, false) if old.class != new.class => Some(Change::WrongOtherwise),
@@ -139,6 +142,7 @@ impl Comparison {
     pub fn to_markdown(&self) -> String {
         let sections = [
             (Change::Regressed, "Regressed"),
+            (Change::NotDetermined, "Not determined this time"),
             (Change::Mended, "Mended"),
             (Change::WrongOtherwise, "Wrong in another way"),
             (Change::New, "New"),
@@ -194,6 +198,12 @@ mod tests {
     use crate::report::samples::{died, differs, report};
     use rstest::rstest;
 
+    fn not_run() -> Outcome {
+        Outcome::NotRun {
+            error: "no network".to_owned(),
+        }
+    }
+
     fn absent() -> Outcome {
         Outcome::Absent { series: Vec::new() }
     }
@@ -204,6 +214,7 @@ mod tests {
     #[case::still_wrong(differs(), differs(), None)]
     #[case::regressed(Outcome::Passed, died(), Some(Change::Regressed))]
     #[case::metric_lost(Outcome::Passed, absent(), Some(Change::Regressed))]
+    #[case::outside(Outcome::Passed, not_run(), Some(Change::NotDetermined))]
     #[case::mended(differs(), Outcome::Passed, Some(Change::Mended))]
     #[case::metric_back(absent(), Outcome::Passed, Some(Change::Mended))]
     #[case::otherwise(differs(), died(), Some(Change::WrongOtherwise))]
