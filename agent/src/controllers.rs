@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail, ensure};
 use controller::transport::usbredir::UsbFault;
 use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
 use controller::transport::{Port as ControllerPort, Server};
-use controller::{AckPolicy, Action, Air, BdAddr, ControllerId, Fault, Profile};
-use evidence::{Ask, DeviceCounters, PacketCounts, Scenario};
+use controller::{AckPolicy, Action, Air, BdAddr, BtsnoopFiles, ControllerId, Fault, Profile};
+use evidence::{Ask, CAPTURE_FOLDER, DeviceCounters, PacketCounts, Scenario};
+use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,6 +20,15 @@ struct Place {
     id: ControllerId,
     hci: u16,
     address: BdAddr,
+}
+
+/// Writes down what crosses the controllers' boundaries, for who wants to look at it in a guest
+/// whose case went wrong.
+fn capture(air: &mut Air) -> anyhow::Result<()> {
+    let folder = Path::new(CAPTURE_FOLDER);
+    fs::create_dir_all(folder).context("failed to create the folder for captures")?;
+    air.set_tap(Box::new(BtsnoopFiles::new(folder, "hci")));
+    Ok(())
 }
 
 /// Running controllers, all devices up and connectable. Dropping it unplugs them.
@@ -184,6 +194,7 @@ impl Controllers {
 /// Puts controllers of this process behind /dev/vhci.
 fn start_inside(profiles: &[Profile]) -> anyhow::Result<(Home, Vec<Place>)> {
     let mut air = Air::new();
+    capture(&mut air)?;
     let mut ports: Vec<Box<dyn ControllerPort>> = Vec::new();
     let mut places = Vec::new();
     for profile in profiles {

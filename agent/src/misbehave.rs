@@ -1,12 +1,16 @@
 //! Going wrong on purpose, so that tests can see how the harness takes it.
 
 use crate::port::Port;
+use crate::sys;
 use anyhow::{Context as _, bail};
 use evidence::Misbehavior;
 use std::fs;
+use std::time::Duration;
 
 /// The words of a failed `WARN_ON` (Kernel: kernel/panic.c `__warn()`), at level *warning*.
 const WARNING: &str = "<4>WARNING: CPU: 0 PID: 1 at net/bluetooth/hci_core.c:1 planted+0x0/0x1\n";
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Does it.
 ///
@@ -17,6 +21,7 @@ pub(crate) fn misbehave(how: Misbehavior, port: &Port) -> anyhow::Result<()> {
         Misbehavior::KernelWarning => {
             fs::write("/dev/kmsg", WARNING).context("failed to write to the kernel's log")
         }
+        Misbehavior::ClockJump => sys::set_clock_ahead(DAY).context("failed to set the clock"),
         Misbehavior::CorruptRecord => port
             .send_damaged(|bytes| {
                 if let Some(last) = bytes.last_mut() {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The port that stage 0 opened.
 ///
@@ -72,4 +73,22 @@ pub(crate) fn remove_module(name: &str) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Sets the wall clock.
+///
+/// # Errors
+/// The time cannot be told in the kernel's numbers, or this process may not set it.
+pub(crate) fn set_clock_ahead(by: Duration) -> io::Result<()> {
+    let since = (SystemTime::now() + by).duration_since(UNIX_EPOCH);
+    let seconds = since.map_err(io::Error::other)?.as_secs();
+    let time = libc::timespec {
+        tv_sec: i64::try_from(seconds).map_err(io::Error::other)?,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` lives through the call.
+    match unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -37,3 +37,7 @@ pub const PORT_NAME: &str = "bluetooth-metrics.evidence";
 
 /// File descriptor on which the agent finds the port that stage 0 opened.
 pub const AGENT_PORT_FD: i32 = 3;
+
+/// Folder of the guest in which the agent captures what crosses its controllers' boundaries, as
+/// `hci<n>.btsnoop`, n being the controller's place in the scenario.
+pub const CAPTURE_FOLDER: &str = "/run/capture";

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Misbehavior {
     /// A warning stands in the kernel's log, in the words of a failed `WARN_ON`.
     KernelWarning,
+    /// The wall clock jumps a day ahead. This is no mistake; nothing should come of it.
+    ClockJump,
     /// A record's bytes change on the way.
     CorruptRecord,
     /// The machine restarts in the middle of a record.

@@ -20,6 +20,11 @@ pub enum Order {
         /// Length of the file, bytes.
         bytes: u64,
     },
+    /// Send a file home.
+    Fetch {
+        /// Absolute path in the guest.
+        path: String,
+    },
     /// Run a program to its end, the port on file descriptor [`AGENT_PORT_FD`](crate::AGENT_PORT_FD).
     Run {
         /// Program and arguments.
@@ -60,6 +65,13 @@ pub enum Stage0Record {
     Stored {
         /// As ordered.
         path: String,
+    },
+    /// A file comes home. Its bytes follow in [`FrameKind::Chunk`](crate::FrameKind::Chunk) frames.
+    File {
+        /// As ordered.
+        path: String,
+        /// Length of the file, bytes.
+        bytes: u64,
     },
     /// The program runs.
     Started {

@@ -6,11 +6,12 @@
 //! agent objects/  what was pushed
 //! initramfs.cpio  the image; the kernel itself is found by its hash, in the cache or the archive
 //! result.json     what it came to, with all evidence
+//! hci*.btsnoop    what crossed each controller's boundary, if the guest could still send it
 //! console.txt     last lines of the console
 //! usbN.pcap       what crossed the bus of each controller on USB, for Wireshark
 //! ```
 
-use crate::case::{CaseResult, MEMORY_MIB, Setting, Start};
+use crate::case::{Capture, CaseResult, MEMORY_MIB, Setting, Start};
 use crate::drive::{Image, Payload};
 use crate::machine::Accel;
 use crate::saves;
@@ -114,8 +115,8 @@ pub fn write(
     fs::write(at(SCENARIO), serde_json::to_vec_pretty(scenario)?)?;
     fs::write(at(RESULT), serde_json::to_vec_pretty(result)?)?;
     fs::write(at(CONSOLE), result.evidence.console.join("\n"))?;
-    for (name, capture) in &result.evidence.usb_captures {
-        fs::write(at(name), capture)?;
+    for Capture { name, bytes } in &result.captures {
+        fs::write(at(file_name(name)?), bytes)?;
     }
     // A link costs nothing; to another disk it takes a copy.
     if fs::hard_link(&image.initramfs, at(INITRAMFS)).is_err() {
@@ -268,7 +269,11 @@ mod tests {
             keep: None,
         };
         let kernel = "debian:6.1".parse().unwrap();
-        let result = CaseResult::bare(&kernel, "l2cap-seqpacket", Outcome::Cancelled);
+        let mut result = CaseResult::bare(&kernel, "l2cap-seqpacket", Outcome::Cancelled);
+        result.captures = vec![Capture {
+            name: "hci0.btsnoop".to_owned(),
+            bytes: b"btsnoop\0".to_vec(),
+        }];
         let scenario = &scenarios::all()[0];
         let bundles = folder.path().join(FOLDER);
         let mut place = PathBuf::new();
@@ -292,6 +297,8 @@ mod tests {
         assert_eq!(replay.payload.objects, made.payload.objects);
         assert_eq!(replay.payload.agent_arguments, ["--attach", "kprobe"]);
         assert!(replay.bundle.boot && replay.bundle.qemu.contains(&"-kernel".to_owned()));
+        let capture = fs::read(made.place.join("hci0.btsnoop")).unwrap();
+        assert_eq!(capture, b"btsnoop\0");
         let bundles = fs::read_dir(made.folder.path().join(FOLDER)).unwrap();
         assert_eq!(bundles.count(), 1);
     }

@@ -10,11 +10,12 @@ use crate::repeat::Repeats;
 use crate::saves::{self, NoGuest, Saves, Stage};
 use crate::splats::{self, Splat};
 use anyhow::Context as _;
-use evidence::{ExitStatus, Scenario};
+use evidence::{CAPTURE_FOLDER, ExitStatus, Scenario};
 use kernels::KernelId;
 use metrics::{Series, Snapshot, State, diff};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::mem;
 use std::time::Duration;
 
 /// Memory of a guest, MiB.
@@ -43,6 +44,10 @@ pub struct CaseResult {
     pub splats: Vec<Splat>,
     /// The folder with everything that is needed to do it again, beside the report.
     pub bundle: Option<String>,
+    /// What crossed each controller's boundary and bus, as files of the bundle; of cases that went
+    /// wrong.
+    #[serde(default)]
+    pub captures: Vec<Capture>,
     /// How long each part took.
     pub timings: Timings,
     /// What the values should have been: metric, labels and value of each series.
@@ -50,6 +55,16 @@ pub struct CaseResult {
     pub expected: Snapshot,
     /// Everything that came home.
     pub evidence: Evidence,
+}
+
+/// A btsnoop file of a controller, or a pcap of its bus; Wireshark opens them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Capture {
+    /// The file's name.
+    pub name: String,
+    /// What is in it, until the bundle has it.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
 }
 
 impl CaseResult {
@@ -65,6 +80,7 @@ impl CaseResult {
             repeats: None,
             splats: Vec::new(),
             bundle: None,
+            captures: Vec::new(),
             timings: Timings::default(),
             expected: Snapshot::new(),
             evidence: Evidence::default(),
@@ -140,10 +156,13 @@ pub fn run(
         }
     };
     let ending = converse(&mut guest, setting, scenario);
-    if let (Some(keep), Ending::Complete) = (setting.keep, &ending) {
+    if matches!(ending, Ending::Complete) {
         let so_far = assess(result.clone(), scenario, &guest, &ending, None);
         if !so_far.class.is_right() {
-            keep(&so_far, &mut guest);
+            result.captures = captures(&mut guest, scenario);
+            if let Some(keep) = setting.keep {
+                keep(&so_far, &mut guest);
+            }
         }
     }
     let patience = match ending {
@@ -153,7 +172,24 @@ pub fn run(
     let qemu = guest
         .finish(patience)
         .map(|status| QemuEnd(format!("QEMU ended: {status}")));
-    assess(result, scenario, &guest, &ending, qemu)
+    let mut result = assess(result, scenario, &guest, &ending, qemu);
+    if !result.class.is_right() {
+        let usb = mem::take(&mut result.evidence.usb_captures).into_iter();
+        let usb = usb.map(|(name, bytes)| Capture { name, bytes });
+        result.captures.extend(usb);
+    }
+    result
+}
+
+/// What the agent's controllers wrote down. A guest that cannot send it has other troubles.
+fn captures(guest: &mut Guest<'_>, scenario: &Scenario) -> Vec<Capture> {
+    let numbers = 0..scenario.controllers.len();
+    let fetch = |number| {
+        let name = format!("hci{number}.btsnoop");
+        let bytes = guest.fetch(&format!("{CAPTURE_FOLDER}/{name}")).ok()?;
+        Some(Capture { name, bytes })
+    };
+    numbers.filter_map(fetch).collect()
 }
 
 /// From what a guest said to a judgement.

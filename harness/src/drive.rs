@@ -273,6 +273,38 @@ impl<'a> Guest<'a> {
         talked.map(|()| exited.unwrap_or(ExitStatus::Code(0)))
     }
 
+    /// Brings a file of the guest home. The evidence stays as it is.
+    ///
+    /// # Errors
+    /// There is no such file, or the guest ended or fell silent before.
+    pub fn fetch(&mut self, path: &str) -> Result<Vec<u8>, Ending> {
+        let evidence = mem::take(&mut self.evidence);
+        let mut talk = || {
+            self.order(&Order::Fetch {
+                path: path.to_owned(),
+            })?;
+            let mut wanted = 0;
+            self.until(|record| match record {
+                Stage0Record::File { bytes, .. } => {
+                    wanted = *bytes;
+                    true
+                }
+                _ => false,
+            })?;
+            let mut content = Vec::new();
+            while (content.len() as u64) < wanted {
+                match self.next()? {
+                    GuestRecord::Chunk(bytes) => content.extend_from_slice(&bytes),
+                    other => self.evidence.file(other)?,
+                }
+            }
+            Ok(content)
+        };
+        let content = talk();
+        self.evidence = evidence;
+        content
+    }
+
     /// Lets a machine whose port closed end by itself, so that its last words are heard, and
     /// takes down its console. `None`: it had to be killed.
     pub fn finish(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
@@ -328,16 +360,9 @@ impl<'a> Guest<'a> {
     }
 
     /// Files records until one of stage 0 is `wanted`, or stage 0 refuses an order.
-    fn until(&mut self, wanted: impl Fn(&Stage0Record) -> bool) -> Result<(), Ending> {
+    fn until(&mut self, mut wanted: impl FnMut(&Stage0Record) -> bool) -> Result<(), Ending> {
         loop {
-            self.tell(&self.evidence.phase);
-            let event = self.vm.next(self.watch.patience, &self.watch.cancelled);
-            let record = match event {
-                Ok(VmEvent::Record(record)) => *record,
-                Ok(VmEvent::Closed(how)) => return Err(Ending::Closed(how)),
-                Err(Silence::Patience) => return Err(Ending::Silence),
-                Err(Silence::Cancelled) => return Err(Ending::Cancelled),
-            };
+            let record = self.next()?;
             let stop = match &record {
                 GuestRecord::Stage0(record) => {
                     self.stage0_records += 1;
@@ -347,7 +372,7 @@ impl<'a> Guest<'a> {
                     self.answer(ask.clone())?;
                     false
                 }
-                GuestRecord::Agent(_) => false,
+                GuestRecord::Agent(_) | GuestRecord::Chunk(_) => false,
             };
             self.evidence.file(record)?;
             let at_ms = milliseconds(self.start.elapsed()).unwrap_or(u64::MAX);
@@ -358,6 +383,17 @@ impl<'a> Guest<'a> {
             if stop {
                 return Ok(());
             }
+        }
+    }
+
+    fn next(&mut self) -> Result<GuestRecord, Ending> {
+        self.tell(&self.evidence.phase);
+        let event = self.vm.next(self.watch.patience, &self.watch.cancelled);
+        match event {
+            Ok(VmEvent::Record(record)) => Ok(*record),
+            Ok(VmEvent::Closed(how)) => Err(Ending::Closed(how)),
+            Err(Silence::Patience) => Err(Ending::Silence),
+            Err(Silence::Cancelled) => Err(Ending::Cancelled),
         }
     }
 }

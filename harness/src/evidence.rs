@@ -4,8 +4,8 @@ use crate::machine::{GuestRecord, PortError};
 use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
-    AgentRecord, CallCount, DeviceCounters, ExitStatus, ModuleOutcome, PROTOCOL_VERSION, Scrape,
-    Stage0Record,
+    AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
+    Scrape, Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -105,6 +105,11 @@ impl Evidence {
         match record {
             GuestRecord::Stage0(record) => self.file_stage0(record),
             GuestRecord::Agent(record) => self.file_agent(record),
+            // Whoever ordered a file takes its chunks; nobody did.
+            GuestRecord::Chunk(_) => {
+                let unexpected = PortError::Unexpected(FrameKind::Chunk);
+                Err(Ending::Closed(Err(unexpected)))
+            }
         }
     }
 
@@ -135,6 +140,7 @@ impl Evidence {
             }
             Stage0Record::ModulesLoaded { set, .. } => self.phase = format!("{set} modules loaded"),
             Stage0Record::Stored { path } => self.phase = format!("stored {path}"),
+            Stage0Record::File { path, .. } => self.phase = format!("fetching {path}"),
             Stage0Record::Started { .. } => "agent starting".clone_into(&mut self.phase),
             Stage0Record::Kmsg {
                 level,

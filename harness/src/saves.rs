@@ -5,7 +5,7 @@
 
 use crate::drive::{Guest, Image, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::machine::{QEMU, RestoreError, Talk, Vm, VmSpec};
+use crate::machine::{QEMU, RestoreError, SAVE_WRITER, Talk, Vm, VmSpec};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -116,14 +116,15 @@ impl Saves {
     ) -> Result<Guest<'a>, NoGuest> {
         let key = self.key(spec, stage).map_err(NoGuest::outside)?;
         match self.restored(&key, spec, stage, watch, waiting, line) {
-            Err(NoGuest::Outside(error)) => {
+            Err(NotRestored::Broken(error)) => {
                 line(&format!(
                     "a saved machine is of no use ({error:#}); making it anew"
                 ));
                 forget_saved(&self.cache, &key, waiting).map_err(NoGuest::outside)?;
-                self.restored(&key, spec, stage, watch, waiting, line)
+                let again = self.restored(&key, spec, stage, watch, waiting, line);
+                again.map_err(NotRestored::into_no_guest)
             }
-            other => other,
+            other => other.map_err(NotRestored::into_no_guest),
         }
     }
 
@@ -135,22 +136,22 @@ impl Saves {
         watch: Watch<'a>,
         waiting: &dyn ImageProgress,
         line: &dyn Fn(&str),
-    ) -> Result<Guest<'a>, NoGuest> {
+    ) -> Result<Guest<'a>, NotRestored> {
         let make = |folder: &Path| self.make(spec, stage, watch, waiting, line, folder);
         let what = describe(spec, stage);
         let folder =
             saved(&self.cache, key, &what, waiting, make).map_err(|error| match error {
-                SaveError::Make(no_guest) => no_guest,
-                other => NoGuest::outside(other),
+                SaveError::Make(no_guest) => NotRestored::Given(no_guest),
+                other => NotRestored::Given(NoGuest::outside(other)),
             })?;
         let start = Instant::now();
-        let notes = fs::read(folder.join(NOTES)).map_err(NoGuest::outside)?;
-        let notes: Notes = serde_json::from_slice(&notes).map_err(NoGuest::outside)?;
-        let file = folder.join(STATE);
-        check(&file, notes.state).map_err(NoGuest::Outside)?;
-        let state = File::open(file).map_err(NoGuest::outside)?;
-        let vm = Vm::restore(spec, &state, notes.talk).map_err(NoGuest::outside)?;
-        Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed()))
+        let (notes, state) = open(&folder).map_err(NotRestored::Broken)?;
+        match Vm::restore(spec, &state, notes.talk) {
+            Ok(vm) => Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed())),
+            Err(RestoreError::Killed) => Err(NotRestored::Given(NoGuest::killed(notes.evidence))),
+            Err(RestoreError::State(error)) => Err(NotRestored::Broken(error.into())),
+            Err(error @ RestoreError::Start(_)) => Err(NotRestored::Given(NoGuest::outside(error))),
+        }
     }
 
     /// Makes a machine of that stage, and saves it into an empty folder. One of a later stage is one
@@ -189,7 +190,18 @@ impl Saves {
         }
         guest.tell("saving");
         let file = folder.join(STATE);
-        let talk = guest.save(&file).map_err(NoGuest::outside)?;
+        let talk = guest.save(&file);
+        let talk = talk.map_err(|error| {
+            // QEMU does not know why; the program that it writes through does.
+            guest.finish(Duration::ZERO);
+            let mut said = guest.evidence.console.iter();
+            let said = said.find(|line| line.starts_with(SAVE_WRITER)).cloned();
+            let error = anyhow::Error::new(error);
+            NoGuest::Outside(match said {
+                Some(said) => error.context(said),
+                None => error,
+            })
+        })?;
         let notes = Notes {
             talk,
             evidence: guest.evidence,
@@ -227,7 +239,32 @@ impl Saves {
     }
 }
 
+/// Why a machine was not restored.
+enum NotRestored {
+    /// The save is broken.
+    Broken(anyhow::Error),
+    /// It is not the save's fault.
+    Given(NoGuest),
+}
+
+impl NotRestored {
+    fn into_no_guest(self) -> NoGuest {
+        match self {
+            Self::Broken(error) => NoGuest::Outside(error),
+            Self::Given(no_guest) => no_guest,
+        }
+    }
+}
+
 impl NoGuest {
+    fn killed(evidence: Evidence) -> Self {
+        let phase = "restoring".to_owned();
+        Self::Died(Box::new((
+            Ending::Closed(Ok(())),
+            Evidence { phase, ..evidence },
+        )))
+    }
+
     fn outside(error: impl Into<anyhow::Error>) -> Self {
         Self::Outside(error.into())
     }
@@ -267,6 +304,14 @@ fn describe(spec: &VmSpec, stage: Stage) -> String {
     let tree = spec.kernel.parent().and_then(Path::file_name);
     let tree = tree.unwrap_or_default().to_string_lossy();
     format!("{tree}, {stage}, {}", spec.accel)
+}
+
+/// What a save holds, checked.
+fn open(folder: &Path) -> anyhow::Result<(Notes, File)> {
+    let notes: Notes = serde_json::from_slice(&fs::read(folder.join(NOTES))?)?;
+    let file = folder.join(STATE);
+    check(&file, notes.state)?;
+    Ok((notes, File::open(file)?))
 }
 
 /// Refuses a state that is not what was saved: QEMU notices one that was cut, and would run one

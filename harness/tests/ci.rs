@@ -90,6 +90,7 @@ fn report(cases: &[(&str, Outcome)]) -> Report {
             .iter()
             .map(|(kernel, _)| ((*kernel).to_owned(), info(kernel)))
             .collect::<BTreeMap<_, _>>(),
+        foretold: BTreeMap::new(),
         results: results.collect(),
         not_started: 0,
     }

@@ -14,6 +14,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
+/// Bytes of a file in one frame.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// Both directions of the port.
 struct Line {
     orders: FrameReader<File>,
@@ -76,6 +79,7 @@ impl Line {
         match order {
             Order::LoadModules { set } => self.load_modules(set),
             Order::Store { path, mode, bytes } => self.store(path, *mode, *bytes),
+            Order::Fetch { path } => self.fetch(path),
             Order::Run { argv } => self.run(argv),
             Order::PowerOff => Ok(()),
         }
@@ -120,6 +124,18 @@ impl Line {
         self.send(&Stage0Record::Stored {
             path: path.to_owned(),
         })?;
+        Ok(())
+    }
+
+    fn fetch(&mut self, path: &str) -> Result<(), Box<dyn Error>> {
+        let content = fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+        self.send(&Stage0Record::File {
+            path: path.to_owned(),
+            bytes: u64::try_from(content.len())?,
+        })?;
+        for chunk in content.chunks(CHUNK_BYTES) {
+            self.records.write(FrameKind::Chunk, chunk)?;
+        }
         Ok(())
     }
 

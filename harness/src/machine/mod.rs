@@ -6,7 +6,7 @@ mod qmp;
 
 pub use console::{Console, Listener};
 pub use qemu::{Accel, QEMU, VmSpec};
-pub use qmp::QmpError;
+pub use qmp::{QmpError, SAVE_WRITER};
 
 use qemu::{Fds, USB_BUS};
 use qmp::Qmp;
@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -35,6 +36,8 @@ pub enum GuestRecord {
     Stage0(Stage0Record),
     /// The agent speaks.
     Agent(AgentRecord),
+    /// The next bytes of the file that stage 0 announced.
+    Chunk(Vec<u8>),
 }
 
 /// Something that came out of the machine.
@@ -94,6 +97,9 @@ pub enum RestoreError {
     /// QEMU cannot use the state.
     #[error(transparent)]
     State(#[from] QmpError),
+    /// Somebody killed QEMU meanwhile.
+    #[error("QEMU was killed")]
+    Killed,
 }
 
 /// A running QEMU. Dropping it kills it and waits for its end.
@@ -114,6 +120,8 @@ pub struct Vm {
 
 /// How often a wait looks whether the user wants to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// How long a QEMU that hung up may take to end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Bytes of a file in one frame.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -133,9 +141,21 @@ impl Vm {
     pub fn restore(spec: &VmSpec, state: &File, talk: Talk) -> Result<Self, RestoreError> {
         let state = state.try_clone().map_err(RestoreError::Start)?;
         let mut vm = Self::launch(spec, Some((state.into(), talk))).map_err(RestoreError::Start)?;
-        vm.qmp.greet()?;
-        vm.qmp.resume()?;
-        Ok(vm)
+        let resumed = vm.qmp.greet().and_then(|()| vm.qmp.resume());
+        match resumed {
+            Ok(()) => Ok(vm),
+            Err(error) => Err(vm.blame(error)),
+        }
+    }
+
+    /// Whose fault is it that a state does not come back? Somebody who kills QEMU (or a kernel
+    /// that is out of memory) says nothing about the state.
+    fn blame(&mut self, error: QmpError) -> RestoreError {
+        let signal = self.end(LAST_WORDS).and_then(|status| status.signal());
+        match signal {
+            Some(libc::SIGKILL | libc::SIGTERM) => RestoreError::Killed,
+            _ => RestoreError::State(error),
+        }
     }
 
     fn launch(spec: &VmSpec, saved: Option<(OwnedFd, Talk)>) -> io::Result<Self> {
@@ -348,7 +368,7 @@ fn read_port(mut frames: FrameReader<impl Read>, mut tell: impl FnMut(VmEvent) -
     loop {
         let event = match frames.read().map_err(PortError::from) {
             Ok(None) => VmEvent::Closed(Ok(())),
-            Ok(Some(frame)) => match decode(&frame) {
+            Ok(Some(frame)) => match decode(frame) {
                 Ok(record) => VmEvent::Record(Box::new(record)),
                 Err(error) => VmEvent::Closed(Err(error)),
             },
@@ -362,7 +382,10 @@ fn read_port(mut frames: FrameReader<impl Read>, mut tell: impl FnMut(VmEvent) -
 }
 
 /// A guest's frame as a record.
-fn decode(frame: &Frame) -> Result<GuestRecord, PortError> {
+fn decode(frame: Frame) -> Result<GuestRecord, PortError> {
+    if frame.kind == FrameKind::Chunk && frame.sender == Sender::Stage0 {
+        return Ok(GuestRecord::Chunk(frame.payload));
+    }
     let ours = matches!(frame.sender, Sender::Harness | Sender::Answers);
     if frame.kind != FrameKind::Record || ours {
         return Err(PortError::Unexpected(frame.kind));

@@ -51,6 +51,8 @@ pub enum QmpError {
 
 /// The longest that QEMU may take for one answer, or for one migration.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a state goes through on its way to its file; its complaints begin with its name.
+pub const SAVE_WRITER: &str = "cat";
 const PAUSE: Duration = Duration::from_millis(2);
 /// More than any disk does: saving is not to be throttled. Bytes per second.
 const BANDWIDTH: u64 = 1 << 40;
@@ -106,7 +108,7 @@ impl Qmp {
             json!({ "max-bandwidth": BANDWIDTH }),
         )?;
         // `file:` came with QEMU 8.2; a command works everywhere.
-        let uri = format!("exec:exec cat > {}", shell_quoted(file));
+        let uri = format!("exec:exec {SAVE_WRITER} > {}", shell_quoted(file));
         self.execute("migrate", json!({ "uri": uri }))?;
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -147,10 +147,10 @@ pub(super) fn last_words(result: &CaseResult) -> impl Iterator<Item = &str> {
         .iter()
         .position(|line| line.contains("Kernel panic"));
     let from = match (result.class, panic) {
-        (Class::Panic, Some(at)) => at.saturating_sub(5),
+        (Class::Panic, Some(at)) => at.saturating_sub(20),
         _ => console.len().saturating_sub(15),
     };
-    console.iter().skip(from).take(25).map(String::as_str)
+    console.iter().skip(from).take(30).map(String::as_str)
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! What tests with real guests share: the payload that xtask built, and an image.
 
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+pub(crate) mod processes;
+
 use evidence::Scenario;
 use harness::accel;
 use harness::case::{self, CaseResult, Setting, Start};

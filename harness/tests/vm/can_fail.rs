@@ -43,13 +43,20 @@ fn probe_off_by_one_differs_by_one() {
         ..Run::new(KERNEL, scenario("l2cap-seqpacket"))
     }
     .go();
-    let Outcome::Differs { differences } = result.outcome else {
+    let Outcome::Differs { differences } = &result.outcome else {
         panic!("{:?}", result.outcome)
     };
     let values: Vec<_> = differences
         .iter()
         .map(|d| (d.metric.as_str(), d.expected.as_str(), d.observed.as_str()))
         .collect();
+    // What went wrong in a guest that lives comes with what crossed each controller's boundary.
+    let captures: Vec<_> = result.captures.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(captures, ["hci0.btsnoop", "hci1.btsnoop"]);
+    for capture in &result.captures {
+        assert!(capture.bytes.starts_with(b"btsnoop\0"), "{}", capture.name);
+        assert!(capture.bytes.len() > 1000, "{}", capture.bytes.len());
+    }
     let calls = "bluetooth_socket_calls_total";
     assert_eq!(
         values,

@@ -1,33 +1,10 @@
-//! The main job on the kernels that are tested before each merge.
+//! Ways to attach on the kernels that are tested before each merge. That all scenarios are exact on them is
+//! tested in `tests/kernels.rs`.
 
-use crate::common::{Run, lab, scenario};
+use crate::common::{Run, scenario};
 use harness::outcome::Outcome;
 use metrics::State;
 use rstest::rstest;
-
-/// Check that every metric is exact in every scenario on the kernels of the group `smoke`.
-#[test]
-fn smoke_kernels_are_exact() {
-    let manifest = lab().images.manifest();
-    let kernels = manifest.group("smoke").unwrap();
-    assert!(kernels.len() >= 3, "{kernels:?}");
-    for kernel in kernels {
-        for scenario in harness::scenarios::all() {
-            let result = Run::new(&kernel.to_string(), scenario).go();
-            assert_eq!(
-                result.outcome,
-                Outcome::Passed,
-                "{kernel} {}",
-                result.scenario
-            );
-            assert!(
-                result.evidence.lost.is_empty(),
-                "{:?}",
-                result.evidence.lost
-            );
-        }
-    }
-}
 
 /// Check that a kernel that can preempt its own code gets no programs that lose events there.
 #[test]

@@ -1,8 +1,8 @@
 //! Nothing is left behind, however the harness ends.
 
 use crate::common::lab;
+use crate::common::processes::{self, is_alive, qemus_of};
 use rstest::rstest;
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -24,31 +24,6 @@ fn harness(arguments: &[&str]) -> Child {
         .stderr(Stdio::null());
     let folder = lab().images.folder();
     command.env("BT_CACHE", folder).spawn().unwrap()
-}
-
-/// The QEMUs whose parent is `pid`.
-fn qemus_of(pid: u32) -> Vec<u32> {
-    let numbers = fs::read_dir("/proc").unwrap().flatten();
-    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|number| is_qemu_of(*number, pid)).collect()
-}
-
-fn is_qemu_of(number: u32, parent: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    let Some((name, rest)) = stat.rsplit_once(')') else {
-        return false;
-    };
-    let its_parent = rest
-        .split_whitespace()
-        .nth(1)
-        .and_then(|word| word.parse().ok());
-    name.contains("qemu-system") && its_parent == Some(parent)
-}
-
-fn is_alive(number: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(name, rest)| name.contains("qemu-system") && !rest.starts_with(['Z', 'X']))
 }
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -86,14 +61,7 @@ fn signal_ends_harness_and_its_qemus(
 ) {
     let mut harness = harness(arguments);
     let qemus = first_qemus(&mut harness);
-    let pid = harness.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([&format!("-{signal}"), &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(processes::signal(harness.id(), signal));
     assert_eq!(harness.wait().unwrap().code(), code);
     wait_for("the end of all QEMUs", || {
         qemus.iter().all(|q| !is_alive(*q)).then_some(())

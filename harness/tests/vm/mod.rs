@@ -3,3 +3,4 @@ mod exporter;
 mod foretold;
 mod kernels;
 mod left_behind;
+mod trust;
