@@ -165,3 +165,62 @@ fn snapshot_keeps_the_verdict(#[case] module: Option<&'static str>) {
     let verdicts = [&surface, &stored].map(|s| decide("sample", &SAMPLE, s, &Scenario::default()));
     assert_eq!(verdicts[0], verdicts[1]);
 }
+
+/// Check that types given in place of the kernel's own are searched instead of it and its modules:
+/// they settle what those lack, and lack what only those have.
+#[test]
+fn types_given_are_searched_instead() {
+    let with = |btf| Scenario {
+        btf: Some(btf),
+        ..Scenario::default()
+    };
+    let whole = Recipe::default().surface().btf.unwrap();
+    let without_field = Recipe {
+        added: false,
+        ..Recipe::default()
+    };
+    let unguarded = |recipe: &Recipe, scenario: &Scenario| {
+        codes(program(&judge(recipe, scenario), "read_unguarded"))
+    };
+    assert_eq!(
+        unguarded(&without_field, &Scenario::default()),
+        [Code::RelocMissing]
+    );
+    assert_eq!(unguarded(&without_field, &with(whole)), []);
+    let lacking = without_field.surface().btf.unwrap();
+    assert_eq!(
+        unguarded(&Recipe::default(), &with(lacking)),
+        [Code::RelocMissing]
+    );
+}
+
+/// Check that a kernel without Bluetooth is told from one whose module was not looked for.
+#[rstest]
+#[case::unset("", &[], false, Some("CONFIG_BT is not set"))]
+#[case::not_installed("CONFIG_BT=m\n", &["usbcore"], false, Some("module bluetooth (CONFIG_BT=m) is not installed"))]
+#[case::installed("CONFIG_BT=m\n", &["bluetooth"], false, None)]
+#[case::not_looked_for("CONFIG_BT=m\n", &[], false, None)]
+#[case::built_in("CONFIG_BT=y\n", &[], true, None)]
+fn kernel_without_bluetooth_is_told(
+    #[case] config: &str,
+    #[case] modules: &[&str],
+    #[case] built_in: bool,
+    #[case] expected: Option<&str>,
+) {
+    let symbol = if built_in {
+        "bt_sock_register"
+    } else {
+        "other"
+    };
+    let recipe = Recipe {
+        symbols: vec![(symbol, Flags::TEXT)],
+        ..Recipe::default()
+    };
+    let surface = Surface {
+        kconfig: Some(btcompat::surface::Kconfig::parse(config)),
+        module_names: modules.iter().map(|m| (*m).to_owned()).collect(),
+        modules: std::collections::BTreeMap::new(),
+        ..recipe.surface()
+    };
+    assert_eq!(surface.without_bluetooth().as_deref(), expected);
+}

@@ -23,7 +23,7 @@ Exit status:
 
 A KERNEL is one of:
   host              the running kernel
-  FILE              a snapshot, vmlinuz or vmlinux, or .deb or .rpm packages joined by commas
+  FILE              a snapshot, vmlinuz or vmlinux (--module-dir adds modules), or .deb or .rpm packages joined by commas
   DIRECTORY         an unpacked package or kernel, or a build tree
   debian:6.12       a kernel of kernels.lock that is in the cache";
 
@@ -95,6 +95,9 @@ pub(crate) struct Inputs {
     /// Modules to read besides the Bluetooth ones: names joined by commas, or all
     #[arg(long, value_name = "NAMES", default_value = "")]
     pub(crate) read_modules: String,
+    /// Folder with the modules of a kernel that is given as one file
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) module_dir: Option<PathBuf>,
     /// Lock file that kernel ids are looked up in
     #[arg(long, value_name = "FILE", default_value = "kernels.lock")]
     pub(crate) lock: PathBuf,
@@ -114,6 +117,9 @@ pub(crate) struct Judging {
     /// Capabilities of the loading process: all, none, or bpf,perfmon,sys_admin
     #[arg(long, value_name = "CAPS")]
     pub(crate) caps: Option<String>,
+    /// BTF that objects are loaded with in place of the kernel's own, for kernels without module BTF
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
     /// Rules of this libbpf
     #[arg(long, value_name = "VERSION", default_value = "1.7")]
     pub(crate) libbpf_version: String,

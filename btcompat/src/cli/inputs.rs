@@ -3,11 +3,13 @@
 use super::args::Inputs;
 use super::live;
 use anyhow::{Context as _, Result, bail};
+use btcompat::btf::Btf;
 use btcompat::object::{Object, embedded};
-use btcompat::surface::{KernelFiles, Surface, Wanted, read_snapshot};
+use btcompat::surface::{Image, KernelFiles, Surface, Wanted, read_snapshot};
 use btcompat::verdict::Host;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A kernel and, if it is the running one, the state of the host.
 #[derive(Debug)]
@@ -79,6 +81,9 @@ fn offline(name: &str, inputs: &Inputs) -> Result<Surface> {
     if path.is_file() {
         return file(path, inputs);
     }
+    if !name.contains(':') {
+        bail!("there is no file of this name; ids of kernels look like debian:6.12");
+    }
     directory(&cached_tree(name, inputs)?, inputs)
 }
 
@@ -98,11 +103,32 @@ fn file(path: &Path, inputs: &Inputs) -> Result<Surface> {
         return Ok(read_snapshot(&data)?);
     }
     drop(data);
-    let files = KernelFiles {
+    let mut files = KernelFiles {
         image: path.to_owned(),
         ..KernelFiles::default()
     };
+    if let Some(dir) = &inputs.module_dir {
+        let modules = KernelFiles::modules_below(dir);
+        if modules.is_empty() {
+            bail!("no modules below {}", dir.display());
+        }
+        files.modules = modules;
+    }
     Ok(files.surface(&wanted(inputs))?)
+}
+
+/// Reads types: a file of them alone, or an ELF file that has them.
+pub(crate) fn btf(path: &Path) -> Result<Arc<Btf>> {
+    let data = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let types = if data.starts_with(b"\x7fELF") {
+        let image = Image::from_elf(data).context("it is no kernel");
+        image.and_then(|image| Ok(image.btf().context("it has no .BTF")?.to_vec()))
+    } else {
+        Ok(data)
+    };
+    let parsed = types.and_then(|data| Ok(Btf::parse(data)?));
+    let parsed = parsed.with_context(|| format!("{} holds no usable BTF", path.display()))?;
+    Ok(Arc::new(parsed))
 }
 
 fn packages(names: &str, inputs: &Inputs) -> Result<Surface> {

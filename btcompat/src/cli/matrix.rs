@@ -1,7 +1,7 @@
 //! Objects × kernels: per program or metric, where it works.
 
 use super::report::Report;
-use btcompat::verdict::State;
+use btcompat::verdict::{Missing, State};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -75,10 +75,10 @@ pub(crate) fn rows(report: &Report) -> (Vec<String>, Vec<Row>) {
 }
 
 /// The first reason, and how many more there are.
-fn shortened(reasons: &[String]) -> String {
+fn shortened(reasons: &[Missing]) -> String {
     match reasons {
         [] => String::new(),
-        [one] => one.clone(),
+        [one] => one.to_string(),
         [first, rest @ ..] => format!("{first}; and {} more", rest.len()),
     }
 }

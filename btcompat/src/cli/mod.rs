@@ -9,6 +9,7 @@ mod live;
 mod load;
 mod markdown;
 mod matrix;
+mod reasons;
 mod report;
 mod text;
 

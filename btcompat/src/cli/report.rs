@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) metrics: Vec<MetricVerdict>,
     pub(crate) verdict: Verdict,
     pub(crate) warnings: Vec<String>,
+    /// Why the kernel has no Bluetooth, if it is known to have none.
+    pub(crate) no_bluetooth: Option<String>,
     /// What the kernel did, with `--load`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) beside: Vec<ProgramBeside>,
@@ -153,6 +155,7 @@ fn scenario(judging: &Judging) -> Result<Scenario> {
             .parse()
             .context("failed to read --libbpf-version")?,
         host: None,
+        btf: judging.btf.as_deref().map(inputs::btf).transpose()?,
     })
 }
 
@@ -189,6 +192,7 @@ fn entries(
                 metrics,
                 verdict,
                 warnings: warnings.clone(),
+                no_bluetooth: kernel.surface.without_bluetooth(),
                 beside: Vec::new(),
             }
         })

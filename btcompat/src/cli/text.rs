@@ -1,9 +1,9 @@
 //! Text for people: one line for each metric or program, then the reasons.
 
 use super::report::{Entry, Report};
-use super::word;
+use super::{reasons, word};
 use btcompat::surface::{Flags, Surface};
-use btcompat::verdict::{Finding, Severity, State};
+use btcompat::verdict::{Finding, MetricVerdict, Severity, State};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -13,27 +13,44 @@ const WIDTH: usize = 78;
 /// A report on one or a few kernels.
 pub(crate) fn report(report: &Report, verbose: bool) -> String {
     let mut out = String::new();
-    let mut kernel = "";
-    for entry in &report.entries {
-        if entry.kernel != kernel {
-            kernel = &entry.kernel;
-            let verdict = &entry.verdict;
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                out,
-                "kernel {} ({}, {})",
-                kernel, verdict.kernel, verdict.arch
-            );
-            for warning in &entry.warnings {
-                let _ = writeln!(out, "  warning: {warning}");
-            }
-        }
-        one(entry, verbose, &mut out);
+    // The entries of one kernel stand together.
+    for entries in report.entries.chunk_by(|a, b| a.kernel == b.kernel) {
+        kernel(entries, verbose, &mut out);
     }
     for failure in &report.failures {
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "kernel {}: {}", failure.kernel, failure.error);
     }
     out
+}
+
+/// All entries of one kernel.
+fn kernel(entries: &[Entry], verbose: bool, out: &mut String) {
+    let Some(first) = entries.first() else {
+        return;
+    };
+    let verdict = &first.verdict;
+    let _ = writeln!(
+        out,
+        "kernel {} ({}, {})",
+        first.kernel, verdict.kernel, verdict.arch
+    );
+    for warning in &first.warnings {
+        let _ = writeln!(out, "  warning: {warning}");
+    }
+    let metrics: Vec<MetricVerdict> = entries.iter().flat_map(|e| e.metrics.clone()).collect();
+    let no_bluetooth = first.no_bluetooth.as_ref().filter(|_| !metrics.is_empty());
+    if let Some(why) = no_bluetooth {
+        let _ = writeln!(out, "  no Bluetooth: {why}; nothing can be measured here");
+    }
+    for entry in entries {
+        one(entry, verbose, out);
+    }
+    // Without Bluetooth, every other reason follows from that.
+    let reasons = reasons::text(&metrics);
+    if !reasons.is_empty() && (verbose || no_bluetooth.is_none()) {
+        let _ = write!(out, "  reasons\n{reasons}");
+    }
 }
 
 fn one(entry: &Entry, verbose: bool, out: &mut String) {
@@ -45,9 +62,6 @@ fn one(entry: &Entry, verbose: bool, out: &mut String) {
             word(metric.state)
         };
         let _ = writeln!(out, "  {word:9} {}", metric.name);
-        for missing in &metric.missing {
-            let _ = writeln!(out, "            without {missing}");
-        }
     }
     if entry.metrics.is_empty() {
         let default = || verdict.programs.iter().filter(|p| p.autoload);

@@ -134,6 +134,32 @@ impl Surface {
         Some(unread.filter(|n| !self.modules.contains_key(*n)).count())
     }
 
+    /// Why this kernel has no Bluetooth; `None` if it has, or if that cannot be told.
+    #[must_use]
+    pub fn without_bluetooth(&self) -> Option<String> {
+        const MODULE: &str = "bluetooth";
+        const FUNCTION: &str = "bt_sock_register";
+        let mut symbols = self.symbols.iter();
+        let built_in = symbols.any(|t| t.named(FUNCTION).next().is_some());
+        let has_module = self.modules.contains_key(MODULE)
+            || self.module_names.contains(MODULE)
+            || self.builtin.contains(MODULE);
+        if built_in || has_module {
+            return None;
+        }
+        let listed = self.loaded.is_some() || !self.module_names.is_empty();
+        match self.kconfig.as_ref().map(|c| c.get("BT")) {
+            Some(None) => Some("CONFIG_BT is not set".to_owned()),
+            Some(Some("m")) if listed => {
+                Some(format!("module {MODULE} (CONFIG_BT=m) is not installed"))
+            }
+            None if listed && self.symbols.is_some() => Some(format!(
+                "neither the kernel nor its modules have {FUNCTION}()"
+            )),
+            _ => None,
+        }
+    }
+
     /// Upstream version as (major, minor, patch): Debian keeps it in the banner
     /// and not in the release. Source: libbpf `get_kernel_version()`.
     #[must_use]

@@ -120,6 +120,14 @@ impl KernelFiles {
             .map(|(_, files)| files)
     }
 
+    /// The module files below a folder, by name.
+    #[must_use]
+    pub fn modules_below(dir: &Path) -> BTreeMap<String, PathBuf> {
+        let mut modules = BTreeMap::new();
+        collect_modules(dir, &mut modules, 0);
+        modules
+    }
+
     fn with(image: PathBuf, config: Option<PathBuf>, modules: Option<PathBuf>) -> Self {
         let mut files = Self {
             image,

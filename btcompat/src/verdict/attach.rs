@@ -195,7 +195,7 @@ fn absent(case: &Case, function: &str, stage: Stage) -> Finding {
             function,
             spot,
         )
-        .advise("--read-modules all");
+        .advise(case.view.remedy());
     }
     let similar = case.view.similar(function);
     let advice = if similar.is_empty() {

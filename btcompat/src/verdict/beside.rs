@@ -1,6 +1,6 @@
 //! Verdicts beside what kernels really did.
 
-use super::{MetricVerdict, ProgramVerdict, Severity, State, Verdict};
+use super::{MetricVerdict, Missing, ProgramVerdict, Severity, State, Verdict};
 use metrics::{Lost, ProbeReport, Trial, Try};
 use serde::{Deserialize, Serialize};
 
@@ -219,12 +219,17 @@ pub fn beside_losses(metrics: &[MetricVerdict], lost: &[Lost]) -> Vec<MetricBesi
                 metric: metric.name.clone(),
                 foretold: metric.state,
                 degraded: metric.degraded,
-                reason: metric.missing.join("; "),
+                reason: joined(&metric.missing),
                 lost,
                 agreement,
             }
         })
         .collect()
+}
+
+fn joined(missing: &[Missing]) -> String {
+    let texts: Vec<String> = missing.iter().map(Missing::to_string).collect();
+    texts.join("; ")
 }
 
 #[cfg(test)]

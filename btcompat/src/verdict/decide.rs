@@ -7,10 +7,12 @@ use super::lies::judge_lies;
 use super::modules::View;
 use super::relocations::{Relocated, judge_relocations, relocate};
 use super::{Code, Finding, Place, ProgramVerdict, Severity, Stage, State, Verdict};
+use crate::btf::Btf;
 use crate::object::{AttachKind, Object, Oracle, Program, SectionSpec, analyze};
-use crate::relocate::LibbpfVersion;
+use crate::relocate::{LibbpfVersion, Targets};
 use crate::surface::{Loaded, ModuleBtf, Surface};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is assumed about the moment of loading.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Scenario {
     pub libbpf: LibbpfVersion,
     /// Switches of a running host.
     pub host: Option<Host>,
+    /// BTF that the loader is given in place of the kernel's own (libbpf: `btf_custom_path`).
+    pub btf: Option<Arc<Btf>>,
 }
 
 impl Default for Scenario {
@@ -32,6 +36,7 @@ impl Default for Scenario {
             caps: Caps::ALL,
             libbpf: LibbpfVersion::CURRENT,
             host: None,
+            btf: None,
         }
     }
 }
@@ -71,10 +76,14 @@ impl<'a> Case<'a> {
 #[must_use]
 pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenario) -> Verdict {
     let view = View::new(surface, &scenario.loaded, scenario.caps.sys_admin);
-    let targets = surface.targets(&scenario.loaded, scenario.caps.sys_admin);
+    let targets = match &scenario.btf {
+        // libbpf looks nowhere else then: not in the kernel, not in modules.
+        Some(btf) => Some(Targets::vmlinux_only(Arc::clone(btf))),
+        None => surface.targets(&scenario.loaded, scenario.caps.sys_admin),
+    };
     let relocated = relocate(object, targets.as_ref(), scenario.libbpf);
     let externals = externals(surface);
-    let mut findings = judge_kernel(object, &view);
+    let mut findings = judge_kernel(object, &view, scenario.btf.is_some());
     judge_externs(object, &view, &mut findings);
     judge_maps(object, &view, &mut findings);
     let programs = object
@@ -179,7 +188,7 @@ fn accounts_memory_by_cgroup(surface: &Surface) -> bool {
 }
 
 /// What concerns every program of the object.
-fn judge_kernel(object: &Object, view: &View) -> Vec<Finding> {
+fn judge_kernel(object: &Object, view: &View, other_btf: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |code, severity, subject: &str, evidence: String, advice: &str| {
         findings.push(Finding {
@@ -193,7 +202,7 @@ fn judge_kernel(object: &Object, view: &View) -> Vec<Finding> {
         });
     };
     let has_relocations = object.functions.iter().any(|f| !f.relocations.is_empty());
-    if has_relocations && view.surface.btf.is_none() {
+    if has_relocations && view.surface.btf.is_none() && !other_btf {
         add(
             Code::BtfAbsent,
             Severity::Breaks,

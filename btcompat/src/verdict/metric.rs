@@ -1,8 +1,9 @@
 //! From programs to metrics: which of the catalogue's numbers can be had.
 
-use super::{ProgramVerdict, State, Verdict};
+use super::{Finding, ProgramVerdict, State, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The answer for one metric.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +16,55 @@ pub struct MetricVerdict {
     pub state: State,
     /// Some of its sources work and some do not: present, but not complete.
     pub degraded: bool,
-    /// Sources that do not work, with the reason.
-    pub missing: Vec<String>,
+    /// Sources that do not work, each with the gravest reason.
+    pub missing: Vec<Missing>,
     /// Programs that would be used, best first for each source.
     pub programs: Vec<String>,
+}
+
+/// A source of a metric that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// `module:function`; empty where the metric needs none of its own.
+    pub source: String,
+    /// Kind of the finding; empty if it is not determined why.
+    pub code: String,
+    /// What is affected.
+    pub subject: String,
+    /// What the kernel has.
+    pub evidence: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl Missing {
+    fn new(source: &str, finding: Option<&Finding>) -> Self {
+        let text = |part: fn(&Finding) -> &str| finding.map_or("", part).to_owned();
+        Self {
+            source: source.to_owned(),
+            code: finding.map_or_else(String::new, |f| f.code.to_string()),
+            subject: text(|f| &f.subject),
+            evidence: text(|f| &f.evidence),
+            advice: text(|f| &f.advice),
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.source.is_empty() {
+            write!(f, "{}: ", self.source)?;
+        }
+        if self.code.is_empty() {
+            return f.write_str("not determined");
+        }
+        write!(f, "{} {}", self.code, self.subject)?;
+        if self.evidence.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.evidence)
+        }
+    }
 }
 
 /// Judges the metrics of a family by its object's verdict. Programs on one hook
@@ -36,8 +82,11 @@ pub fn metric_verdicts(family: &str, verdict: &Verdict) -> Vec<MetricVerdict> {
             let mut answer = judge(metric, verdict);
             if whole {
                 answer.state = State::No;
-                let codes = verdict.findings.iter().map(|f| f.code.to_string());
-                answer.missing.extend(codes);
+                let grave = verdict.findings.iter();
+                let grave = grave.filter(|f| f.severity == super::Severity::Breaks);
+                answer
+                    .missing
+                    .extend(grave.map(|f| Missing::new("", Some(f))));
             }
             answer
         })
@@ -68,7 +117,7 @@ fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
         if state(best) == State::Yes {
             answer.programs.extend(best.iter().map(|p| p.name.clone()));
         } else {
-            answer.missing.push(format!("{function}: {}", reason(best)));
+            answer.missing.push(Missing::new(function, reason(best)));
         }
     }
     let works = states.contains(&State::Yes);
@@ -88,7 +137,7 @@ fn judge(metric: &metrics::Metric, verdict: &Verdict) -> MetricVerdict {
                 .collect();
             let state = default_state(verdict);
             if state != State::Yes {
-                answer.missing.push(reason(&targetless));
+                answer.missing.push(Missing::new("", reason(&targetless)));
             }
             state
         }
@@ -128,11 +177,8 @@ fn groups<'a>(verdict: &'a Verdict, function: &str) -> Vec<Vec<&'a ProgramVerdic
     groups.into_values().collect()
 }
 
-fn reason(group: &[&ProgramVerdict]) -> String {
+/// The gravest finding of a group.
+fn reason<'a>(group: &[&'a ProgramVerdict]) -> Option<&'a Finding> {
     let findings = group.iter().flat_map(|p| &p.findings);
-    let worst = findings.min_by_key(|f| f.severity);
-    worst.map_or_else(
-        || "not determined".to_owned(),
-        |f| format!("{} {} ({})", f.code, f.subject, f.evidence),
-    )
+    findings.min_by_key(|f| f.severity)
 }

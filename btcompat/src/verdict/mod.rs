@@ -18,7 +18,7 @@ pub use beside::{
 pub use codes::{Code, CodeInfo};
 pub use decide::{Scenario, decide};
 pub use host::{Caps, Host};
-pub use metric::{MetricVerdict, metric_verdicts};
+pub use metric::{MetricVerdict, Missing, metric_verdicts};
 
 use serde::{Deserialize, Serialize};
 

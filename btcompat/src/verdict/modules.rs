@@ -96,6 +96,15 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What settles what is in a blind spot.
+    pub(super) fn remedy(&self) -> &'static str {
+        if self.surface.unread_modules().is_none() {
+            "--module-dir FOLDER, or give the kernel's packages"
+        } else {
+            "--read-modules all"
+        }
+    }
+
     /// How many different symbols of this name there are.
     pub(super) fn symbol_count(&self, name: &str) -> usize {
         let own = self.surface.symbols.iter();

@@ -208,11 +208,12 @@ fn judge_done(
     }
     let reach = case.flow.reach(at);
     // A type that is nowhere may be in a module that was not read.
+    let other_btf = case.scenario.btf.is_some();
     let nowhere = resolved.target.is_none() && resolved.mismatches.is_empty();
     let spot = case
         .view
         .blind_spot("")
-        .filter(|_| nowhere && type_may_be_hidden(case));
+        .filter(|_| nowhere && !other_btf && type_may_be_hidden(case));
     let (code, severity) = match (reach, resolved.resolution.poison) {
         (Reach::Possible, true) if spot.is_some() => (Code::ModUnread, Severity::Undetermined),
         (Reach::Never, _) => (Code::RelocGuarded, Severity::Note),
@@ -220,7 +221,9 @@ fn judge_done(
         (Reach::Possible, true) => (Code::RelocMissing, Severity::Breaks),
         (Reach::Possible, false) => (Code::RelocWidth, Severity::Breaks),
     };
-    let module = root_name(case, relo).and_then(|(name, kind)| case.view.hidden_type(name, kind));
+    let module = root_name(case, relo)
+        .filter(|_| !other_btf)
+        .and_then(|(name, kind)| case.view.hidden_type(name, kind));
     let (evidence, advice) = match module {
         Some(module) if !case.view.is_loaded(module) => (
             format!("the type is in module {module}, which is not loaded"),
@@ -232,16 +235,9 @@ fn judge_done(
         ),
         None if severity == Severity::Undetermined && spot.is_some() => {
             let evidence = format!("no such type in the kernel; {}", spot.unwrap_or_default());
-            (evidence, "--read-modules all".to_owned())
+            (evidence, case.view.remedy().to_owned())
         }
-        None => (
-            why(case, resolved),
-            if severity == Severity::Note {
-                String::new()
-            } else {
-                format!("guard it: bpf_core_field_exists({path})")
-            },
-        ),
+        None => (why(case, resolved), advice(case, severity, nowhere, path)),
     };
     Some(Finding {
         code,
@@ -255,12 +251,27 @@ fn judge_done(
     })
 }
 
+/// What to do about a field that is not there.
+fn advice(case: &Case, severity: Severity, nowhere: bool, path: &str) -> String {
+    if severity == Severity::Note {
+        return String::new();
+    }
+    if nowhere && case.scenario.btf.is_none() && modules_lack_btf(case) {
+        return "load it with a BTF made for this kernel (btf_custom_path; here: --btf)".to_owned();
+    }
+    format!("guard it: bpf_core_field_exists({path})")
+}
+
+/// Whether no module that was read has BTF: then no module of this kernel has.
+fn modules_lack_btf(case: &Case) -> bool {
+    let modules = &case.view.surface.modules;
+    !modules.is_empty() && modules.values().all(|m| m.btf.get().is_none())
+}
+
 /// Whether types could be in modules that were not read: not if modules that
 /// were read have none, because then no module of this kernel has.
 fn type_may_be_hidden(case: &Case) -> bool {
-    let modules = &case.view.surface.modules;
-    let without = modules.values().all(|m| m.btf.get().is_none());
-    modules.is_empty() || !without
+    !modules_lack_btf(case)
 }
 
 fn root_name<'a>(case: &'a Case, relo: &CoreRelo) -> Option<(&'a str, crate::btf::Kind)> {
@@ -270,6 +281,9 @@ fn root_name<'a>(case: &'a Case, relo: &CoreRelo) -> Option<(&'a str, crate::btf
 
 /// A check that says no only because a module is not there or not readable.
 fn hidden(case: &Case, relo: &CoreRelo, at: (usize, usize), path: &str) -> Option<Finding> {
+    if case.scenario.btf.is_some() {
+        return None;
+    }
     let (name, kind) = root_name(case, relo)?;
     let in_kernel = case.view.surface.btf.as_ref();
     let shadowed = in_kernel.is_some_and(|btf| {
@@ -306,9 +320,10 @@ fn why(case: &Case, resolved: &Resolved) -> String {
         return format!("{} bytes here, {} in the object", res.new_sz, res.orig_sz);
     }
     let Some((candidate, mismatch)) = resolved.mismatches.first() else {
-        let modules = &case.view.surface.modules;
-        let without = !modules.is_empty() && modules.values().all(|m| m.btf.get().is_none());
-        return if without {
+        if case.scenario.btf.is_some() {
+            return "not in the BTF that was given".to_owned();
+        }
+        return if modules_lack_btf(case) {
             "no such type; the modules of this kernel have no BTF".to_owned()
         } else {
             "no such type".to_owned()

@@ -42,7 +42,7 @@ pub(super) fn judge_raw_tracepoint(
             }
             None => match case.view.blind_spot(target) {
                 Some(spot) => finding(Code::ModUnread, stage, Severity::Undetermined, target, spot)
-                    .advise("--read-modules all"),
+                    .advise(case.view.remedy()),
                 None => finding(
                     Code::TpAbsent,
                     stage,
@@ -143,7 +143,7 @@ pub(super) fn judge_tracepoint(case: &Case, target: &str, verdict: &mut ProgramV
             target,
             spot,
         );
-        return verdict.add(unread.advise("--read-modules all"));
+        return verdict.add(unread.advise(case.view.remedy()));
     }
     let elsewhere: Vec<&str> = events
         .iter()
