@@ -137,6 +137,14 @@ impl Controllers {
         Ok(self.home.look()?.crossed)
     }
 
+    /// The time on the clock that the ledgers are stamped by, at some moment of this call.
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn now_ns(&self) -> anyhow::Result<i64> {
+        Ok(self.home.look()?.now_ns)
+    }
+
     fn place(&self, number: usize) -> anyhow::Result<&Place> {
         self.places
             .get(number)

@@ -56,7 +56,7 @@ impl Home {
                 let ledger = air.ledger();
                 let counts = air.ids().map(|id| PacketCounts::of(ledger.of(id)));
                 Sight {
-                    now_ns: 0,
+                    now_ns: i64::try_from(air.now().as_nanos()).unwrap_or(i64::MAX),
                     crossed: ledger.entries().len(),
                     counts: counts.collect(),
                     voice_ready: Vec::new(),

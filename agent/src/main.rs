@@ -71,11 +71,12 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     port.phase("loading probes")?;
     let probes = Arc::new(observe::load(&arguments.objects, arguments.attach)?);
     observe::report_probes(&probes, port)?;
+    let loaded = std::time::Instant::now();
     let controllers = controllers::Controllers::start(&scenario, port)?;
     let calls = calls::CallLog::default();
     let _open = steps::carry_out(&scenario.steps, &controllers, &calls, &probes, port)?;
     port.phase("settling")?;
-    observe::settle_and_report(&probes, &controllers, port)?;
+    observe::settle_and_report(&probes, loaded, &controllers, port)?;
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
     })?;

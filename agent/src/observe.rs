@@ -5,7 +5,7 @@ use crate::port::Port;
 use crate::scrape;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use evidence::{AgentRecord, DeviceCounters, PacketCounts, Scrape};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scrape};
 use exporter::Collector;
 use metrics::{Family, Snapshot};
 use probes::{Options, Preference};
@@ -62,26 +62,38 @@ pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<(
 }
 
 /// Waits until nothing moves any more, then reports ledgers, kernel counters and metrics, all of
-/// the same moment.
+/// the same moment. The probes were there from `loaded` on.
 ///
 /// # Errors
 /// It does not settle, or the port fails.
 pub(crate) fn settle_and_report(
     probes: &Arc<Collector>,
+    loaded: Instant,
     controllers: &Controllers,
     port: &Port,
 ) -> anyhow::Result<()> {
     settle(controllers)?;
     let (snapshot, scrapes) = read_still(probes)?;
+    let period = period_since(loaded, controllers)?;
     controllers.report_ledgers(port)?;
     for counters in controllers.counters()? {
         port.send(&AgentRecord::Device(counters))?;
     }
-    port.send(&AgentRecord::Observed { snapshot })?;
+    port.send(&AgentRecord::Observed { period, snapshot })?;
     for scrape in scrapes {
         port.send(&AgentRecord::Scraped(scrape))?;
     }
     Ok(())
+}
+
+/// From then to now on the controllers' clock, which may have begun to run later.
+fn period_since(then: Instant, controllers: &Controllers) -> anyhow::Result<Period> {
+    let ended_ns = controllers.now_ns()?;
+    let lasted_ns = i64::try_from(then.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    Ok(Period {
+        began_ns: ended_ns.saturating_sub(lasted_ns),
+        ended_ns,
+    })
 }
 
 /// Reads the values directly and through the exporter, while nothing changes between.

@@ -9,7 +9,7 @@ use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
 use controller::BdAddr;
-use evidence::{Direction, Service, Step, Traffic};
+use evidence::{AgentRecord, Direction, Period, Service, Step, Traffic};
 use exporter::Collector;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -56,7 +56,10 @@ pub(crate) fn carry_out(
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
+        let began_ns = controllers.now_ns()?;
         stage.carry_out(step)?;
+        let ended_ns = controllers.now_ns()?;
+        port.send(&AgentRecord::Step(Period { began_ns, ended_ns }))?;
     }
     Ok(OpenSockets {
         _sockets: stage.sockets,

@@ -13,7 +13,7 @@ use crate::hci::le_event::{LE_META, LeEvent, ScanTimeout, passes_le_mask};
 use crate::hci::packet::{DataPacket, HostPacket, event_packet};
 use crate::hci::wire::{Counted, Rest};
 use crate::held::{Held, HeldPackets};
-use crate::ledger::{CompletedLink, Detail, Direction, Entry, Ledger};
+use crate::ledger::{CompletedLink, Detail, Direction, Entry, Ledger, PacketHead};
 use crate::pairing::Pairings;
 use crate::profile::Profile;
 use crate::state::Controller;
@@ -120,6 +120,7 @@ impl Air {
             direction: Direction::HostToController,
             kind,
             length_bytes: packet.len().saturating_sub(1),
+            head: PacketHead::of(packet.get(1..).unwrap_or_default()),
             detail,
         });
     }
@@ -157,6 +158,7 @@ impl Air {
                 direction,
                 kind: Some(kind),
                 length_bytes: packet.len().saturating_sub(1),
+                head: PacketHead::of(packet.get(1..).unwrap_or_default()),
                 detail,
             });
             return Some((controller, packet));
@@ -303,6 +305,11 @@ impl Air {
             .links
             .iter()
             .map(|(handle, link)| (*handle, link.peer.addr))
+    }
+
+    /// The time on the clock that the ledger's entries are stamped by.
+    pub const fn now(&self) -> Duration {
+        self.now
     }
 
     /// What has crossed so far.

@@ -144,9 +144,77 @@ pub struct Entry {
     pub kind: Option<PacketKind>,
     /// The packet's bytes, header included, H4 indicator not.
     pub length_bytes: usize,
+    /// How the packet begins.
+    pub head: PacketHead,
     /// What it was.
     #[serde(flatten)]
     pub detail: Detail,
+}
+
+/// The first bytes of a packet, H4 indicator not counted, as they crossed; hexadecimal when
+/// serialized. Enough for the code, status, opcode or handle of every event.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PacketHead {
+    bytes: [u8; Self::MAX],
+    length: usize,
+}
+
+impl PacketHead {
+    /// So many bytes are kept.
+    pub const MAX: usize = 8;
+
+    /// The head of a packet without its H4 indicator.
+    pub fn of(packet: &[u8]) -> Self {
+        let mut head = Self::default();
+        for (to, from) in head.bytes.iter_mut().zip(packet) {
+            *to = *from;
+            head.length += 1;
+        }
+        head
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for PacketHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from(*self))
+    }
+}
+
+impl From<PacketHead> for String {
+    fn from(head: PacketHead) -> Self {
+        let bytes = head.bytes().iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A text that is not up to eight bytes in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not the head of a packet: up to 8 bytes, two hexadecimal digits each")]
+pub struct ParsePacketHeadError {
+    text: String,
+}
+
+impl TryFrom<String> for PacketHead {
+    type Error = ParsePacketHeadError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = text.as_bytes();
+        let byte = |pair: &[u8]| {
+            let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16);
+            u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+        };
+        let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+        match bytes {
+            Some(bytes) if bytes.len() <= Self::MAX => Ok(Self::of(&bytes)),
+            _ => Err(ParsePacketHeadError { text }),
+        }
+    }
 }
 
 fn as_nanoseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -326,5 +394,35 @@ impl Ledger {
     /// Entries beyond the limit, which are in the sums but not among the entries.
     pub const fn not_kept(&self) -> u64 {
         self.not_kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Check that a head keeps the first bytes, and survives a round trip through text.
+    #[rstest]
+    #[case::empty(&[], "")]
+    #[case::short(&[0x0e, 0x04], "0e04")]
+    #[case::long(&[1, 2, 3, 4, 5, 6, 7, 8, 9], "0102030405060708")]
+    fn packet_head_text_round_trips(#[case] packet: &[u8], #[case] text: &str) {
+        let head = PacketHead::of(packet);
+        assert_eq!(String::from(head), text);
+        assert_eq!(PacketHead::try_from(text.to_owned()), Ok(head));
+        assert_eq!(head.bytes(), &packet[..packet.len().min(8)]);
+    }
+
+    /// Check that a text that is no head is refused, and named in the error.
+    #[rstest]
+    #[case::odd("0e0")]
+    #[case::long("010203040506070809")]
+    #[case::letters("0x")]
+    #[case::wide("\u{e9}0")]
+    fn packet_head_bad_text_is_refused(#[case] text: &str) {
+        let error = PacketHead::try_from(text.to_owned()).unwrap_err();
+        assert!(error.to_string().contains(&format!("{text:?}")));
     }
 }

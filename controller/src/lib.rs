@@ -49,7 +49,10 @@ pub use air::{Air, Tap};
 pub use btsnoop::{Btsnoop, BtsnoopFiles};
 pub use buffers::{AckPolicy, Pool};
 pub use faults::{Fault, FaultAction};
-pub use ledger::{CompletedLink, Detail, Direction, Entry, Fate, L2capHeader, Ledger, Totals};
+pub use ledger::{
+    CompletedLink, Detail, Direction, Entry, Fate, L2capHeader, Ledger, PacketHead,
+    ParsePacketHeadError, Totals,
+};
 pub use profile::{BufferSize, Features, LeFeatures, LmpFeature, Profile, Version};
 pub use types::{
     BdAddr, ConnHandle, ControllerId, LinkKind, Opcode, PacketKind, ParseBdAddrError, Role, Status,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::Pair;
 use controller::{
     AckPolicy, CompletedLink, Detail, Direction, Entry, Fate, Fault, FaultAction, L2capHeader,
-    LinkKind, PacketKind, Pool,
+    LinkKind, PacketHead, PacketKind, Pool,
 };
 use rstest::rstest;
 
@@ -58,12 +58,13 @@ fn ledger_of_a_connection_is_exact() {
         (pair.a, [&[2, 0x01, 0x10, 13, 0][..], &[0x22; 13]].concat())
     );
     let ledger = pair.air.take_ledger();
-    let entry = |controller, direction, kind, length_bytes, detail| Entry {
+    let entry = |controller, direction, kind, length_bytes, head: &[u8], detail| Entry {
         time: Duration::from_millis(7),
         controller,
         direction,
         kind: Some(kind),
         length_bytes,
+        head: PacketHead::of(head),
         detail,
     };
     let from_host = |handle, payload_bytes, l2cap| Detail::DataFromHost {
@@ -94,15 +95,17 @@ fn ledger_of_a_connection_is_exact() {
     };
     let (out, back) = (Direction::HostToController, Direction::ControllerToHost);
     let (acl, event) = (PacketKind::Acl, PacketKind::Event);
+    let out_a = [0x01, 0x00, 11, 0, 0x11, 0x11, 0x11, 0x11];
+    let out_b = [0x01, 0x11, 13, 0, 0x22, 0x22, 0x22, 0x22];
     assert_eq!(
         ledger.entries(),
         [
-            entry(pair.a, out, acl, 15, from_host(at_a, 11, begins)),
-            entry(pair.b, out, acl, 17, from_host(at_b, 13, None)),
-            entry(pair.b, back, acl, 15, to_host(at_b, 11)),
-            entry(pair.a, back, event, 7, completed(at_a)),
-            entry(pair.a, back, acl, 17, to_host(at_a, 13)),
-            entry(pair.b, back, event, 7, completed(at_b)),
+            entry(pair.a, out, acl, 15, &out_a, from_host(at_a, 11, begins)),
+            entry(pair.b, out, acl, 17, &out_b, from_host(at_b, 13, None)),
+            entry(pair.b, back, acl, 15, &packets[0].1[1..], to_host(at_b, 11)),
+            entry(pair.a, back, event, 7, &packets[1].1[1..], completed(at_a)),
+            entry(pair.a, back, acl, 17, &packets[2].1[1..], to_host(at_a, 13)),
+            entry(pair.b, back, event, 7, &packets[3].1[1..], completed(at_b)),
         ]
     );
     let sums = ledger.totals(pair.a, acl, out);

@@ -23,6 +23,8 @@ pub enum AgentRecord {
     Probe(ProbeReport),
     /// Series that no attached program measures.
     Lost(Lost),
+    /// A step was carried out.
+    Step(Period),
     /// What the agent's own socket calls returned, summed up.
     Calls {
         /// One entry per distinct protocol, direction and result.
@@ -40,6 +42,8 @@ pub enum AgentRecord {
     Device(DeviceCounters),
     /// What the probes counted.
     Observed {
+        /// From when they were loaded to when they had been read.
+        period: Period,
         /// All series.
         snapshot: Snapshot,
     },
@@ -74,6 +78,15 @@ pub struct Scrape {
     pub content_type: String,
     /// The text.
     pub text: String,
+}
+
+/// From when to when something lasted, on the clock that stamps the ledgers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Period {
+    /// Not later than its begin, nanoseconds; negative if that clock did not yet run.
+    pub began_ns: i64,
+    /// Not earlier than its end, nanoseconds.
+    pub ended_ns: i64,
 }
 
 /// Socket protocol, by the kernel's `BTPROTO_*`.

@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{FAMILIES, check_scrapes, cross_check, expect};
+use crate::expect::{FAMILIES, check_scrapes, cross_check, expect, unseen};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
@@ -306,6 +306,7 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
         deviation("probe", &labels, "attached", reason)
     }));
     deviations.extend(check_scrapes(evidence, observed));
+    deviations.extend(unseen(observed));
     let problems = observed.problems();
     deviations.extend(
         problems

@@ -5,7 +5,7 @@ use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
-    Scrape, Stage0Record,
+    Period, Scrape, Stage0Record,
 };
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -42,6 +42,14 @@ pub struct Evidence {
     /// The kernel's own counters, by hci index.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub devices: BTreeMap<u16, DeviceCounters>,
+    /// When each step was carried out, on the ledgers' clock.
+    #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub steps: Vec<Period>,
+    /// From when the probes were loaded to when they had been read, on the ledgers' clock.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Value")]
+    pub observed_in: Period,
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
@@ -169,7 +177,11 @@ impl Evidence {
             AgentRecord::Device(counters) => {
                 self.devices.insert(counters.hci, counters);
             }
-            AgentRecord::Observed { snapshot } => self.observed = Some(snapshot),
+            AgentRecord::Step(period) => self.steps.push(period),
+            AgentRecord::Observed { period, snapshot } => {
+                self.observed_in = period;
+                self.observed = Some(snapshot);
+            }
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             // Whoever answers it files what comes of it.
             AgentRecord::Ask(_) => {}

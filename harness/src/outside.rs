@@ -128,7 +128,7 @@ impl Outside {
                 .iter()
                 .map(|dongle| PacketCounts::of(dongle.own(entries)));
             Sight {
-                now_ns: 0,
+                now_ns: i64::try_from(air.now().as_nanos()).unwrap_or(i64::MAX),
                 crossed: entries.len(),
                 counts: counts.collect(),
                 voice_ready,

@@ -2,8 +2,11 @@
 
 mod credits;
 mod functions;
+mod hci;
+mod latency;
 mod probe;
 mod socket;
+mod times;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,6 +16,11 @@ pub use credits::{
     SLOTS_MINIMUM,
 };
 pub use functions::{FUNCTIONS, Function, find_function};
+pub use hci::{
+    ANSWERS_UNMATCHED, BYTES, COMMAND_FAILURES, COMMAND_TIME, COMMANDS, COMMANDS_PENDING,
+    COMMANDS_UNANSWERED, ERRORS, EVENTS, LE_EVENTS, PACKETS, SEND_FAILURES,
+};
+pub use latency::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
 pub use probe::{PROBE_DROPS, PROBE_INFO, PROBE_MISSED};
 pub use socket::{SOCKET_BYTES, SOCKET_CALLS};
 
@@ -28,6 +36,23 @@ pub static CATALOGUE: &[&Metric] = &[
     &SLOTS_AT_SEND,
     &COMPLETED_PACKETS,
     &COMPLETED_PACKETS_EVENTS,
+    &QUEUE_TIME,
+    &ACK_TIME,
+    &IN_FLIGHT,
+    &UNACKNOWLEDGED,
+    &ACKS_UNMATCHED,
+    &PACKETS,
+    &BYTES,
+    &COMMANDS,
+    &EVENTS,
+    &LE_EVENTS,
+    &COMMAND_TIME,
+    &COMMANDS_PENDING,
+    &COMMANDS_UNANSWERED,
+    &ANSWERS_UNMATCHED,
+    &COMMAND_FAILURES,
+    &ERRORS,
+    &SEND_FAILURES,
     &PROBE_INFO,
     &PROBE_MISSED,
     &PROBE_DROPS,
@@ -162,6 +187,11 @@ pub enum LabelValues {
     Result,
     /// Name of a probe program: a C identifier of at most 63 bytes.
     Prog,
+    /// `0x00` to `0xff`.
+    Byte,
+    /// `0x0000` to `0xffff`, of which only those in the specification's ranges occur; `vendor`;
+    /// `other`.
+    Opcode,
 }
 
 impl LabelValues {
@@ -174,6 +204,8 @@ impl LabelValues {
                 .strip_prefix("hci")
                 .is_some_and(|index| index.parse::<u16>().is_ok_and(|n| n.to_string() == index)),
             Self::Result => value == "ok" || is_errno_name(value),
+            Self::Byte => is_hexadecimal(value, 2),
+            Self::Opcode => matches!(value, "vendor" | "other") || is_hexadecimal(value, 4),
             Self::Prog => {
                 (1..=63).contains(&value.len())
                     && value
@@ -182,6 +214,14 @@ impl LabelValues {
             }
         }
     }
+}
+
+/// Is it `0x` and so many digits, the letters small?
+fn is_hexadecimal(value: &str, digits: usize) -> bool {
+    value.strip_prefix("0x").is_some_and(|number| {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        number.len() == digits && number.bytes().all(digit)
+    })
 }
 
 /// Why labels do not fit a metric.
@@ -365,6 +405,12 @@ mod tests {
     #[case::prog(LabelValues::Prog, "hci_tx_work_fexit", true)]
     #[case::prog_empty(LabelValues::Prog, "", false)]
     #[case::prog_slash(LabelValues::Prog, "fexit/x", false)]
+    #[case::byte(LabelValues::Byte, "0x3e", true)]
+    #[case::byte_capital(LabelValues::Byte, "0x3E", false)]
+    #[case::byte_short(LabelValues::Byte, "0xe", false)]
+    #[case::opcode(LabelValues::Opcode, "0x0c03", true)]
+    #[case::opcode_vendor(LabelValues::Opcode, "vendor", true)]
+    #[case::opcode_bare(LabelValues::Opcode, "0c03", false)]
     #[case::one_of(LabelValues::OneOf(&["a", "b"]), "b", true)]
     #[case::none_of(LabelValues::OneOf(&["a", "b"]), "c", false)]
     fn label_values_allow_what_is_in_bounds(

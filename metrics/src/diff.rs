@@ -42,7 +42,8 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Every series in which the two differ, in order.
+/// Every series in which the two differ, in order. A value that is expected within limits
+/// ([`Value::Within`]) differs if the observed one is outside them.
 ///
 /// A counter at 0 or an empty histogram equals a series that is not there: such series appear with
 /// their first event. A gauge at 0 does not: it says that something exists and is 0.
@@ -56,7 +57,7 @@ pub fn diff(expected: &Snapshot, observed: &Snapshot) -> Vec<Difference> {
     };
     keys(expected)
         .union(&keys(observed))
-        .filter(|series| touched(expected, series) != touched(observed, series))
+        .filter(|series| !agree(touched(expected, series), touched(observed, series)))
         .map(|series| Difference {
             metric: series.metric.clone(),
             labels: series.labels.clone(),
@@ -64,6 +65,13 @@ pub fn diff(expected: &Snapshot, observed: &Snapshot) -> Vec<Difference> {
             observed: observed.at(series).cloned(),
         })
         .collect()
+}
+
+fn agree(expected: Option<&Value>, observed: Option<&Value>) -> bool {
+    match (expected, observed) {
+        (Some(expected), Some(observed)) => expected.admits(observed),
+        (expected, observed) => expected.is_none() && observed.is_none(),
+    }
 }
 
 fn touched<'a>(snapshot: &'a Snapshot, series: &Series) -> Option<&'a Value> {
@@ -119,6 +127,17 @@ mod tests {
             differences[0].to_string(),
             r#"bluetooth_hci_slots_free{hci="hci0",kind="acl"}: expected 0, observed nothing"#
         );
+    }
+
+    /// Check that a histogram outside its limits is found, and one within them is not.
+    #[test]
+    fn diff_of_limits_finds_what_is_outside() {
+        let limits = with(|s| s.observe_between(&SLOTS_AT_SEND, ACL, 4, 9));
+        let observed = |n| with(|s| s.observe(&SLOTS_AT_SEND, ACL, n));
+        assert_eq!(diff(&limits, &observed(5)), []);
+        assert_eq!(diff(&limits, &observed(3)).len(), 1);
+        assert_eq!(diff(&limits, &Snapshot::new()).len(), 1);
+        assert_eq!(diff(&Snapshot::new(), &observed(5)).len(), 1);
     }
 
     /// Check that two histograms with equal count and sum but other buckets differ.

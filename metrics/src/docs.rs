@@ -196,6 +196,8 @@ fn values(label: &Label) -> String {
         LabelValues::Hci => "hci0, hci1, …".to_owned(),
         LabelValues::Result => "ok, or an error's name".to_owned(),
         LabelValues::Prog => "a program's name".to_owned(),
+        LabelValues::Byte => "0x00 to 0xff".to_owned(),
+        LabelValues::Opcode => "0x0401 and so on, vendor, other".to_owned(),
     }
 }
 

@@ -24,4 +24,4 @@ pub use errno::errno_name;
 pub use report::{AttachKind, Lost, ProbeReport, State};
 pub use snapshot::{Labels, Problem, Sample, Series, Snapshot};
 pub use trial::{Trial, Try};
-pub use value::Value;
+pub use value::{Value, Within};

@@ -144,6 +144,19 @@ impl Snapshot {
         self.entry(metric, labels, fits).observe(value, 1);
     }
 
+    /// Counts one value of a histogram that is neither below `low` nor above `high`: what is expected
+    /// where it cannot be known exactly.
+    pub fn observe_between(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[(&str, &str)],
+        low: u64,
+        high: u64,
+    ) {
+        let fits = matches!(metric.kind, Kind::Histogram { .. });
+        self.entry(metric, labels, fits).observe_between(low, high);
+    }
+
     /// Stores a whole value, in place of any that was there.
     pub fn insert(&mut self, metric: &'static Metric, labels: &[(&str, &str)], value: Value) {
         let fits = value.fits(metric.kind);

@@ -26,6 +26,10 @@ typedef __u32 __be32;
 typedef __u64 __be64;
 typedef __u32 __wsum;
 typedef _Bool bool;
+enum {
+	false = 0,
+	true = 1,
+};
 
 /* include/uapi/linux/bpf.h: an interface to user space, so the numbers never change. */
 enum {
@@ -33,6 +37,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 };
 enum {
 	BPF_ANY = 0,
@@ -82,6 +87,19 @@ struct sk_buff {
 	char cb[48];
 };
 
+/* What cb holds while an skb is in the Bluetooth code. */
+struct bt_skb_cb {
+	__u8 incoming : 1; /* byte 4, 6 since 6.17 */
+};
+
+struct work_struct {
+	struct list_head entry;
+};
+
+struct delayed_work {
+	struct work_struct work;
+};
+
 struct hci_conn_hash {
 	struct list_head list;
 };
@@ -98,6 +116,9 @@ struct hci_dev {
 	unsigned int le_pkts;
 	unsigned int iso_pkts; /* since 6.0 */
 	struct hci_conn_hash conn_hash;
+	struct delayed_work cmd_timer;
+	struct delayed_work ncmd_timer; /* since 5.15: de75cd0d9b2f "Add ncmd=0 recovery handling" */
+	struct work_struct error_reset;
 	unsigned long dev_flags[1];
 };
 
@@ -105,6 +126,11 @@ struct hci_conn {
 	struct list_head list;
 	__u16 handle;
 	__u8 type;
+	struct hci_dev *hdev;
+};
+
+struct hci_chan {
+	struct hci_conn *conn;
 };
 
 #pragma clang attribute pop
@@ -128,8 +154,10 @@ struct hci_conn {
 #define BTPROTO_ISO    8
 
 /* Packet indicators. Spec: Core 5.4, Vol 4, Part A, 2. */
+#define HCI_COMMAND_PKT 0x01
 #define HCI_ACLDATA_PKT 0x02
 #define HCI_SCODATA_PKT 0x03
+#define HCI_EVENT_PKT	0x04
 #define HCI_ISODATA_PKT 0x05
 
 /* hci_conn.type: include/net/bluetooth/hci.h. BIS_LINK and PA_LINK came in 6.16. */
@@ -140,8 +168,13 @@ struct hci_conn {
 #define CIS_LINK  0x82
 #define BIS_LINK  0x83
 
-/* Spec: Core 5.4, Vol 4, Part E, 7.7.19. */
-#define HCI_EV_NUM_COMP_PKTS 0x13
+/* Spec: Core 5.4, Vol 4, Part E, 7.7. */
+#define HCI_EV_DISCONN_COMPLETE 0x05
+#define HCI_EV_CMD_COMPLETE	0x0e
+#define HCI_EV_CMD_STATUS	0x0f
+#define HCI_EV_HARDWARE_ERROR	0x10
+#define HCI_EV_NUM_COMP_PKTS	0x13
+#define HCI_EV_LE_META		0x3e
 
 /* The packet indicator: bt_cb(skb)->pkt_type, the first byte of the control block in every release. */
 static __always_inline __u8 hci_skb_pkt_type(const struct sk_buff *skb)
@@ -151,6 +184,18 @@ static __always_inline __u8 hci_skb_pkt_type(const struct sk_buff *skb)
 	bpf_core_read(&type, sizeof(type), &skb->cb[0]);
 	return type;
 }
+
+/* Does the packet come from the controller? bt_cb(skb)->incoming. */
+static __always_inline bool hci_skb_incoming(const struct sk_buff *skb)
+{
+	const struct bt_skb_cb *cb = (const void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+
+	return BPF_CORE_READ_BITFIELD_PROBED(cb, incoming);
+}
+
+/* The device that a work item is a member of. */
+#define hci_dev_of(work, member)                                                                   \
+	((const struct hci_dev *)((const void *)(work)-bpf_core_field_offset(struct hci_dev, member)))
 
 /*
  * A pointer as a number. In fentry programs the verifier knows what an argument points to, and then

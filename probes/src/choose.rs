@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::btf::BtfNames;
-use crate::hooks::Hook;
+use crate::hooks::{Hook, SOMETIMES_VOID};
 use crate::surface::{Surface, VMLINUX};
 use metrics::AttachKind;
 
@@ -67,6 +67,10 @@ enum Unavailable {
     NoExternalStruct { name: &'static str },
     #[error("the kernel hides the address of {symbol}")]
     AddressHidden { symbol: &'static str },
+    #[error("{symbol} returns nothing in this kernel")]
+    Void { symbol: &'static str },
+    #[error("no BTF of this kernel says whether {symbol} returns anything")]
+    PerhapsVoid { symbol: &'static str },
     #[error("kprobes were asked for")]
     NotPreferred,
 }
@@ -166,8 +170,21 @@ fn check(
         }
         AttachKind::Run | AttachKind::Kprobe | AttachKind::Kretprobe => {}
     }
+    if matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe) && SOMETIMES_VOID.contains(&symbol)
+    {
+        check_result(symbol, &home, surface)?;
+    }
     check_structs(hook, &home, surface)?;
     Ok(target)
+}
+
+/// Does this function return something here?
+fn check_result(symbol: &'static str, home: &str, surface: &Surface) -> Result<(), Unavailable> {
+    match surface.btf.get(home) {
+        Some(Ok(names)) if names.void.contains(symbol) => Err(Unavailable::Void { symbol }),
+        Some(Ok(names)) if names.functions.contains_key(symbol) => Ok(()),
+        _ => Err(Unavailable::PerhapsVoid { symbol }),
+    }
 }
 
 /// Finds the hook's symbol: where it lives, and how kprobes name it.
@@ -262,7 +279,7 @@ mod tests {
         BtfNames {
             functions: [(function.to_owned(), 1)].into(),
             structs: [(structure.to_owned(), vec![2])].into(),
-            enumerators: HashMap::new(),
+            ..BtfNames::default()
         }
     }
 
@@ -403,6 +420,43 @@ mod tests {
             .taken
             .unwrap();
         assert_eq!((kinds, target.spec.as_str()), (&[Fexit][..], "f"));
+    }
+
+    /// Check that the result of a function is asked for only where BTF says that there is one.
+    #[rstest]
+    #[case::returns(|_: &mut BtfNames| {}, true, "")]
+    #[case::void(
+        |names: &mut BtfNames| _ = names.void.insert("hci_send_frame".to_owned()),
+        false,
+        "kretprobe: hci_send_frame returns nothing in this kernel"
+    )]
+    #[case::not_described(
+        |names: &mut BtfNames| names.functions.clear(),
+        false,
+        "kretprobe: no BTF of this kernel says whether hci_send_frame returns anything"
+    )]
+    fn choose_for_result_heeds_what_btf_says_of_it(
+        #[case] change: fn(&mut BtfNames),
+        #[case] taken: bool,
+        #[case] passed: &str,
+    ) {
+        const SENT: Hook = Hook {
+            symbol: "hci_send_frame",
+            variants: &[&[Kretprobe]],
+            structs: &[],
+            ..READ
+        };
+        let mut surface = kernel();
+        let f = symbols(&mut surface).exact.remove("f").unwrap();
+        symbols(&mut surface)
+            .exact
+            .insert(SENT.symbol.to_owned(), f);
+        let mut names = btf_names(SENT.symbol, "hci_dev");
+        change(&mut names);
+        surface.btf.insert("bluetooth".to_owned(), Ok(names));
+        let choice = choose(&SENT, &surface, Preference::Auto, &[]);
+        assert_eq!(choice.taken.is_some(), taken);
+        assert_eq!(choice.passed.join("; "), passed);
     }
 
     /// Check that kprobes are taken when asked for, and after the kernel refused fexit.

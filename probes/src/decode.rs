@@ -2,12 +2,17 @@
 
 mod credits;
 mod drops;
+mod hci;
+mod latency;
 mod socket;
+mod times;
 
 use thiserror::Error;
 
 pub(crate) use credits::{completed, sends, slots};
 pub(crate) use drops::drops;
+pub(crate) use hci::hci;
+pub(crate) use latency::latency;
 pub(crate) use socket::socket;
 
 /// One entry of a map: its key, and its value on each CPU, or its one value.
@@ -51,6 +56,15 @@ fn sum_at(values: &[Vec<u8>], at: usize) -> Result<u64, DecodeError> {
     values.iter().try_fold(0_u64, |sum, value| {
         Ok(sum.saturating_add(u64_at(value, at)?))
     })
+}
+
+/// Name of a device by its number, if the kernel can have given it.
+fn hci_name(index: usize) -> Result<String, DecodeError> {
+    let name = u16::try_from(index).map(|index| format!("hci{index}"));
+    name.or(Err(DecodeError::Value {
+        field: "hci",
+        value: index as u64,
+    }))
 }
 
 /// Name at a place in a table that is in the order of an enumeration of the program.

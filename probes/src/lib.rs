@@ -45,7 +45,12 @@ pub use snapshot::SnapshotError;
 pub use trial::try_each;
 
 /// The families that have an object, in the order of the catalogue.
-pub const FAMILIES: &[Family] = &[Family::Socket, Family::Credits];
+pub const FAMILIES: &[Family] = &[
+    Family::Socket,
+    Family::Credits,
+    Family::Latency,
+    Family::Hci,
+];
 
 /// File name of a family's object.
 #[must_use]
@@ -65,5 +70,10 @@ pub fn external_btf(folder: &Path) -> Option<PathBuf> {
 /// Objects that count wrong on purpose, and the family whose place each takes.
 ///
 /// `socket_off_by_one.bpf.o` counts the first call of each series of
-/// `bluetooth_socket_calls_total` twice.
-pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[(Family::Socket, "socket_off_by_one.bpf.o")];
+/// `bluetooth_socket_calls_total` twice, `hci_off_by_one.bpf.o` the first packet of each series of
+/// `bluetooth_hci_packets_total`; `latency_halved.bpf.o` takes each time for half as long as it was.
+pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[
+    (Family::Socket, "socket_off_by_one.bpf.o"),
+    (Family::Latency, "latency_halved.bpf.o"),
+    (Family::Hci, "hci_off_by_one.bpf.o"),
+];

@@ -11,7 +11,7 @@ use metrics::Family;
 use crate::FAMILIES;
 use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
-use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, hooks_of};
+use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, UNREGISTER, hooks_of};
 use crate::log::Capture;
 use crate::surface::{Surface, VMLINUX, loaded_modules};
 use crate::sys::{BtfTarget, MemoryFile, TargetHandlers, module_btfs};
@@ -322,7 +322,7 @@ impl Attempt<'_> {
         }
         let mut open = builder.open_memory(&bytes).map_err(one_line)?;
         self.select(plan, &mut open, wanted)?;
-        self.configure(&mut open)?;
+        self.configure(plan, &mut open)?;
         self.share_maps(&mut open)?;
         open.load().map_err(one_line)
     }
@@ -372,24 +372,32 @@ impl Attempt<'_> {
     }
 
     /// Hands over what BTF says to user space alone.
-    fn configure(&self, open: &mut OpenObject) -> Result<(), String> {
-        if self.family != Family::Credits {
+    fn configure(&self, plan: &Plan, open: &mut OpenObject) -> Result<(), String> {
+        let Some(words) = self.configuration(plan) else {
             return Ok(());
-        }
-        let known = self.surface.btf.values().chain(&self.surface.external);
-        let bit = known
-            .flatten()
-            .find_map(|names| names.enumerators.get(SCO_FLOWCTL));
-        let mask = bit
-            .and_then(|bit| 1_u64.checked_shl(u32::try_from(*bit).ok()?))
-            .unwrap_or(0);
+        };
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let mut config = open
             .maps_mut()
             .find(|map| map.name().to_string_lossy().ends_with(".rodata"))
             .ok_or("the object has no configuration")?;
-        config
-            .set_initial_value(&mask.to_ne_bytes())
-            .map_err(one_line)
+        config.set_initial_value(&bytes).map_err(one_line)
+    }
+
+    /// The words of `struct credits_config` in `bpf/credits.bpf.c`, or of `struct config` in
+    /// `bpf/config.bpf.h`.
+    fn configuration(&self, plan: &Plan) -> Option<Vec<u64>> {
+        let sco_flowctl = self.surface.flag(SCO_FLOWCTL);
+        match self.family {
+            Family::Credits => Some(vec![sco_flowctl]),
+            Family::Latency | Family::Hci => {
+                let returns = |kind| matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe);
+                let returns = chosen(plan).any(|(_, _, kind, _)| returns(kind));
+                let going = self.surface.flag(UNREGISTER);
+                Some(vec![going, sco_flowctl, u64::from(returns)])
+            }
+            Family::Socket | Family::Buffer | Family::Urb | Family::Probe => None,
+        }
     }
 
     /// Which programs made loading fail: each is loaded alone. If none fails alone, all of them did.

@@ -97,7 +97,15 @@ impl Loaded {
                     decode::completed(entries, snapshot)
                 })?;
             }
-            Family::Buffer | Family::Urb | Family::Latency | Family::Hci | Family::Probe => {}
+            Family::Latency => {
+                self.read_map("latency_times", |entries| {
+                    decode::latency(entries, snapshot)
+                })?;
+            }
+            Family::Hci => {
+                self.read_map("hci_devices", |entries| decode::hci(entries, snapshot))?;
+            }
+            Family::Buffer | Family::Urb | Family::Probe => {}
         }
         Ok(())
     }

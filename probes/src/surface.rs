@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::btf::{Btf, BtfNames};
-use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS};
+use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS, UNREGISTER};
 use crate::preempt::kernel_is_preemptible;
 use crate::reduce::reduce;
 use crate::tracefs::Tracefs;
@@ -63,7 +63,7 @@ impl Surface {
         let symbols = wanted_symbols(hooks);
         let mut wanted = symbols.clone();
         wanted.extend(STRUCTS);
-        wanted.insert(SCO_FLOWCTL);
+        wanted.extend([SCO_FLOWCTL, UNREGISTER]);
         let modules = fs::read_to_string("/proc/modules")
             .map_or_else(|_| HashSet::new(), |text| modules(&text));
         let homes: BTreeSet<&str> = hooks.iter().map(|hook| hook.module).collect();
@@ -106,6 +106,16 @@ impl Surface {
         let types = self.types.as_ref();
         let btf = types.and_then(|types| Btf::parse(types.clone(), None).ok());
         btf.is_some_and(|btf| btf.has_member(structure, member) == Some(false))
+    }
+
+    /// The mask of a flag of devices, an enumerator; 0 if no BTF has it.
+    pub(crate) fn flag(&self, name: &str) -> u64 {
+        let known = self.btf.values().chain(&self.external);
+        let bit = known
+            .flatten()
+            .find_map(|names| names.enumerators.get(name));
+        bit.and_then(|bit| 1_u64.checked_shl(u32::try_from(*bit).ok()?))
+            .unwrap_or(0)
     }
 
     /// The number of a function in the BTF of its home.

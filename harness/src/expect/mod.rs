@@ -2,8 +2,11 @@
 //! returned, and the controllers' ledgers. One file a family.
 
 mod credits;
+mod hci;
+mod latency;
 mod scrape;
 mod socket;
+mod unseen;
 mod witness;
 
 use crate::evidence::Evidence;
@@ -11,10 +14,16 @@ use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
 pub use scrape::check_scrapes;
+pub use unseen::unseen;
 pub use witness::cross_check;
 
 /// The families whose values are expected, series by series.
-pub const FAMILIES: &[Family] = &[Family::Socket, Family::Credits];
+pub const FAMILIES: &[Family] = &[
+    Family::Socket,
+    Family::Credits,
+    Family::Latency,
+    Family::Hci,
+];
 
 /// The expected snapshot of a scenario, given what its witnesses saw.
 #[must_use]
@@ -22,5 +31,7 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     let mut snapshot = Snapshot::new();
     socket::expect(&mut snapshot, scenario, evidence);
     credits::expect(&mut snapshot, scenario, evidence);
+    latency::expect(&mut snapshot, scenario, evidence);
+    hci::expect(&mut snapshot, scenario, evidence);
     snapshot
 }

@@ -3,6 +3,7 @@
 
 mod audio;
 mod build;
+mod delay;
 mod l2cap;
 mod stall;
 mod usb;
@@ -21,6 +22,9 @@ pub fn all() -> Vec<Scenario> {
         l2cap::disconnect(),
         stall::stalled_controller(),
         stall::small_sndbuf(),
+        delay::delayed_acks(),
+        delay::waiting_packets(),
+        delay::slow_command(),
         audio::sco_cvsd(),
         audio::rfcomm(),
         usb::l2cap_over_bulk(),

@@ -4,7 +4,7 @@ use crate::common::{Run, lab, scenario};
 use controller::{ControllerId, Direction, Fault, FaultAction, PacketKind};
 use evidence::{Misbehavior, Scenario, Step};
 use harness::case::CaseResult;
-use harness::outcome::{DeathClass, Outcome};
+use harness::outcome::{DeathClass, Deviation, Outcome};
 use harness::splats::SplatKind;
 use rstest::rstest;
 use std::process::Command;
@@ -62,6 +62,49 @@ fn probe_off_by_one_differs_by_one() {
         values,
         [(calls, "52", "53"), (calls, "1", "2"), (calls, "52", "53")]
     );
+}
+
+/// The differences that a run of the scenario with another object in a family's place shows.
+fn with_object(scenario_name: &str, object: &str, other: &str) -> Vec<Deviation> {
+    let payload = lab().built.with_object(object, other).unwrap();
+    let result = Run {
+        payload,
+        ..Run::new(KERNEL, scenario(scenario_name))
+    }
+    .go();
+    match result.outcome {
+        Outcome::Differs { differences } => differences,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Check that a probe that counts one packet too many per kind and direction is found in exactly these
+/// series: commands, events and ACL both ways, of two devices.
+#[test]
+fn packet_off_by_one_differs_by_one() {
+    let differences = with_object("l2cap-seqpacket", "hci.bpf.o", "hci_off_by_one.bpf.o");
+    assert_eq!(differences.len(), 8, "{differences:?}");
+    for difference in differences {
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        assert_eq!(difference.metric, "bluetooth_hci_packets_total");
+        let (expected, observed) = (number(&difference.expected), number(&difference.observed));
+        assert_eq!(observed, expected + 1);
+    }
+}
+
+/// Check that times that are taken for half as long as they are fall out of their limits.
+#[test]
+fn times_halved_are_out_of_their_limits() {
+    for (scenario, metric) in [
+        ("delayed-acks", "bluetooth_hci_ack_seconds"),
+        ("waiting-packets", "bluetooth_hci_queue_seconds"),
+    ] {
+        let differences = with_object(scenario, "latency.bpf.o", "latency_halved.bpf.o");
+        let found = differences.iter().any(|difference| {
+            difference.metric == metric && difference.labels.contains("hci=\"hci0\"")
+        });
+        assert!(found, "{differences:?}");
+    }
 }
 
 /// Check that a packet that the controller swallows is missed.

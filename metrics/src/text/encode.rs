@@ -89,6 +89,8 @@ fn samples(text: &mut String, metric: &Metric, format: Format, labels: &Labels, 
             line(text, format_args!("{name}_sum{labels} {sum}"));
             line(text, format_args!("{name}_count{labels} {count}"));
         }
+        // Limits are expected, never observed: there is nothing to expose.
+        Value::Within(_) => {}
     }
 }
 

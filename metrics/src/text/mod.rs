@@ -93,7 +93,9 @@ mod tests {
             LabelValues::OneOf(values) => values[pick % values.len()].to_owned(),
             LabelValues::Hci => format!("hci{}", pick % 65536),
             LabelValues::Prog => format!("prog_{pick}"),
-            _ => "ok".to_owned(),
+            LabelValues::Byte => format!("{:#04x}", pick % 256),
+            LabelValues::Opcode => format!("{:#06x}", pick % 65536),
+            LabelValues::Result => "ok".to_owned(),
         }
     }
 

@@ -3,11 +3,13 @@
 //! A program's name is `<event>_<attach kind>`; its object is its family's.
 
 mod credits;
+mod hci;
+mod latency;
 mod socket;
 
 use metrics::{Family, Metric};
 
-use metrics::AttachKind::{self, Fentry, Kprobe};
+use metrics::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe};
 
 /// One event in the kernel and the ways to see it.
 #[derive(Debug)]
@@ -61,13 +63,21 @@ impl Hook {
 }
 
 const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
+/// For programs that need the result alone.
+const RETURN: &[&[AttachKind]] = &[&[Fexit], &[Kretprobe]];
+
+/// Functions that return nothing in some kernels; only BTF tells which.
+pub(crate) const SOMETIMES_VOID: &[&str] = &["hci_send_frame"];
 
 /// Head of the list of all devices.
 pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
 
 /// Every structure whose fields some program reads: all that `bpf/compat.bpf.h` describes.
 pub(crate) const STRUCTS: &[&str] = &[
+    "bt_skb_cb",
+    "delayed_work",
     "file",
+    "hci_chan",
     "hci_conn",
     "hci_conn_hash",
     "hci_dev",
@@ -79,17 +89,22 @@ pub(crate) const STRUCTS: &[&str] = &[
     "socket",
     "task_struct",
     "user_pt_regs",
+    "work_struct",
 ];
 
 /// Flag of a device whose SCO packets take slots: an enumerator whose number differs between kernels.
 pub(crate) const SCO_FLOWCTL: &str = "HCI_SCO_FLOWCTL";
+/// Flag of a device that goes. Its number differs too.
+pub(crate) const UNREGISTER: &str = "HCI_UNREGISTER";
 
 /// The events of a family; none if it has no programs of its own.
 pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
     match family {
         Family::Socket => socket::HOOKS,
         Family::Credits => credits::HOOKS,
-        Family::Buffer | Family::Urb | Family::Latency | Family::Hci | Family::Probe => &[],
+        Family::Latency => latency::HOOKS,
+        Family::Hci => hci::HOOKS,
+        Family::Buffer | Family::Urb | Family::Probe => &[],
     }
 }
 

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* What the loader knows of a kernel and BTF cannot say to a program. */
+#ifndef CONFIG_BPF_H
+#define CONFIG_BPF_H
+
+#include "compat.bpf.h"
+
+/* Flags of hci_dev.dev_flags are members of an anonymous enum, whose numbers differ between releases. */
+struct config {
+	/* Mask of HCI_UNREGISTER, set once a device goes; 0 if the loader does not know it. */
+	__u64 going;
+	/* Mask of HCI_SCO_FLOWCTL, 0 if the kernel has no such flag. */
+	__u64 sco_flowctl;
+	/* Does a program see hci_send_frame return? */
+	__u64 returns;
+};
+_Static_assert(sizeof(struct config) == 24, "the loader writes 24 bytes");
+
+const volatile struct config config = {.returns = 1};
+
+/*
+ * Does the device go? What it still sends (a reset) and what still comes is not counted: its counters
+ * have been forgotten, and would come back.
+ */
+static __always_inline bool hci_is_going(const struct hci_dev *hdev)
+{
+	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
+
+	return flags & config.going;
+}
+
+#endif /* CONFIG_BPF_H */
