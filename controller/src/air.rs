@@ -125,6 +125,46 @@ impl Air {
         });
     }
 
+    /// Takes note of a packet that a host sent and that got lost on the way: it has crossed the host's boundary, and never arrives.
+    pub fn lost_from_host(&mut self, id: ControllerId, packet: &[u8], now: Duration) {
+        self.advance(now);
+        if let Some(tap) = &mut self.tap {
+            tap.packet(id, Direction::HostToController, self.now, packet);
+        }
+        let (kind, detail) = match HostPacket::parse(packet) {
+            Ok(HostPacket::Command { opcode, .. }) => (
+                Some(PacketKind::Command),
+                Detail::Command {
+                    opcode,
+                    known: opcode.name().is_some(),
+                    dropped: true,
+                },
+            ),
+            Ok(HostPacket::Acl(data)) => (
+                Some(PacketKind::Acl),
+                self.data_lost(id, PacketKind::Acl, data),
+            ),
+            Ok(HostPacket::Sco(data)) => (
+                Some(PacketKind::Sco),
+                self.data_lost(id, PacketKind::Sco, data),
+            ),
+            Ok(HostPacket::Iso(data)) => (
+                Some(PacketKind::Iso),
+                self.data_lost(id, PacketKind::Iso, data),
+            ),
+            Err(_) => (None, Detail::Malformed),
+        };
+        self.ledger.write(Entry {
+            time: self.now,
+            controller: id,
+            direction: Direction::HostToController,
+            kind,
+            length_bytes: packet.len().saturating_sub(1),
+            head: PacketHead::of(packet.get(1..).unwrap_or_default()),
+            detail,
+        });
+    }
+
     fn data(
         &mut self,
         id: ControllerId,

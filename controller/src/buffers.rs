@@ -49,6 +49,8 @@ struct Outstanding {
     pool: Pool,
     /// When it is to be acknowledged, if the policy sets a time.
     due: Option<Duration>,
+    /// It never arrived; the host alone believes that it holds a buffer.
+    lost: bool,
 }
 
 /// Packets of one handle that one event acknowledges.
@@ -119,12 +121,26 @@ impl Buffers {
             AckPolicy::After(delay) => Some(now.saturating_add(delay)),
             AckPolicy::Batch(_) | AckPolicy::OnCommand | AckPolicy::Never => None,
         };
-        self.outstanding
-            .push_back(Outstanding { handle, pool, due });
+        self.outstanding.push_back(Outstanding {
+            handle,
+            pool,
+            due,
+            lost: false,
+        });
         if let AckPolicy::Batch(size) = self.policy_of(handle) {
             self.complete_batch(handle, pool, size, now);
         }
         true
+    }
+
+    /// Notes a packet that never arrived: to the host, it holds a buffer until its link ends.
+    pub(crate) fn lose(&mut self, handle: ConnHandle, pool: Pool) {
+        self.outstanding.push_back(Outstanding {
+            handle,
+            pool,
+            due: None,
+            lost: true,
+        });
     }
 
     /// Makes the batch that `handle` counts in due, if it is full.
@@ -134,6 +150,7 @@ impl Buffers {
         let in_batch = |packet: &Outstanding| {
             packet.pool == pool
                 && packet.due.is_none()
+                && !packet.lost
                 && if own {
                     packet.handle == handle
                 } else {
@@ -191,7 +208,7 @@ impl Buffers {
         let mut completed: Vec<Completed> = Vec::new();
         let mut left = VecDeque::new();
         for packet in std::mem::take(&mut self.outstanding) {
-            if !done(&packet, self.policy_of(packet.handle)) {
+            if packet.lost || !done(&packet, self.policy_of(packet.handle)) {
                 left.push_back(packet);
                 continue;
             }
@@ -246,6 +263,19 @@ mod tests {
             .iter()
             .map(|done| (done.handle, done.packets))
             .collect()
+    }
+
+    /// Check that a packet that was lost is never acknowledged, holds a buffer until its link ends, and is in no batch.
+    #[test]
+    fn lose_holds_a_buffer_until_the_link_ends() {
+        let mut buffers = buffers(AckPolicy::Batch(2));
+        buffers.lose(A, Pool::Acl);
+        assert!((0..2).all(|_| buffers.take(A, Pool::Acl, NOW)));
+        assert_eq!(counts(&buffers.take_due(NOW)), [(A, 2)]);
+        assert_eq!(counts(&buffers.flush()), []);
+        assert_eq!(buffers.free(Pool::Acl), 6);
+        buffers.forget(A);
+        assert_eq!(buffers.free(Pool::Acl), 7);
     }
 
     /// Check that a pool gives out exactly its buffers, and refuses the next packet.

@@ -70,6 +70,35 @@ impl Air {
         detail(slots_after, fate)
     }
 
+    /// Says what became of a data packet that a host sent and that did not arrive.
+    pub(crate) fn data_lost(
+        &mut self,
+        id: ControllerId,
+        kind: PacketKind,
+        packet: DataPacket<'_>,
+    ) -> Detail {
+        let DataPacket {
+            handle, payload, ..
+        } = packet;
+        let link = self.get(id).links.get(&handle).map(|link| link.kind);
+        let link = link.filter(|link| link.packet_kind() == kind);
+        let counted = link.filter(|link| self.get(id).counts(*link));
+        let slots_after = counted.map(|link| {
+            let buffers = &mut self.get_mut(id).buffers;
+            let pool = buffers.pool(link);
+            buffers.lose(handle, pool);
+            buffers.free(pool)
+        });
+        Detail::DataFromHost {
+            handle,
+            link,
+            payload_bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
+            slots_after,
+            l2cap: link.and_then(|link| l2cap_header(link, packet)),
+            fate: Fate::LostOnTheWay,
+        }
+    }
+
     /// Puts the packet into a buffer, and decides what becomes of it.
     fn buffer(&mut self, id: ControllerId, kind: LinkKind, packet: DataPacket<'_>) -> Fate {
         let now = self.now;
@@ -127,7 +156,12 @@ impl Air {
                 };
                 self.event(id, &DataBufferOverflow { link_type });
             }
-            Fate::NoLink | Fate::TooLong | Fate::PeerGone | Fate::Dropped | Fate::NoDataPath => {}
+            Fate::NoLink
+            | Fate::TooLong
+            | Fate::PeerGone
+            | Fate::Dropped
+            | Fate::LostOnTheWay
+            | Fate::NoDataPath => {}
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Fate {
     Duplicated,
     /// It was passed on, and a fault acknowledged it this many times more than once.
     OverAcknowledged(u16),
+    /// It was lost on its way from the host; the host goes on counting it as one that holds a buffer.
+    LostOnTheWay,
     /// Isochronous data without a data path at one of the two ends.
     NoDataPath,
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Received<'a> {
     /// One packet, with its H4 indicator.
     Packet(&'a [u8]),
+    /// One packet that the host sent and that got lost on the way.
+    Lost(&'a [u8]),
     /// Nothing for now.
     Nothing,
     /// The host is gone.

@@ -224,6 +224,10 @@ impl Worker {
                         .from_host(ControllerId(number), packet, self.start.elapsed());
                     self.send_all(shared);
                 }
+                Ok(Received::Lost(packet)) => {
+                    let now = self.start.elapsed();
+                    shared.air.lost_from_host(ControllerId(number), packet, now);
+                }
                 Ok(Received::Nothing) => return,
                 Ok(Received::Closed) => return self.close(shared, number, None),
                 Err(error) => return self.close(shared, number, Some(error)),

@@ -32,7 +32,7 @@ pub struct Dongle {
     settings: DongleSettings,
     decoder: Decoder,
     output: Vec<u8>,
-    to_controller: VecDeque<Vec<u8>>,
+    to_controller: VecDeque<FromHost>,
     plug: Plug,
     alt: u8,
     configuration: u8,
@@ -44,6 +44,15 @@ pub struct Dongle {
     voice_out: VoiceOut,
     faults: UsbFaults,
     ledger: UsbLedger,
+}
+
+/// What the host sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromHost {
+    /// An HCI packet, with its H4 indicator.
+    Packet(Vec<u8>),
+    /// One that a stalled endpoint did not take.
+    Lost(Vec<u8>),
 }
 
 /// Whether the host sees the device.
@@ -65,6 +74,8 @@ enum Plug {
 #[derive(Debug, Default)]
 struct OutQueue {
     waiting: VecDeque<Request>,
+    /// A transfer that failed on the bus: host controllers try it again, and until then (at most so long) nothing else gets through.
+    failed: Option<(Vec<u8>, Duration)>,
 }
 
 #[derive(Debug)]
@@ -89,12 +100,17 @@ struct Events {
 struct AclIn {
     /// Transfers that the host offers.
     offered: VecDeque<(u64, Bulk)>,
+    /// So many of them were there when one before ended with an error: host controllers take them back and offer them anew. Until when to wait
+    /// for that.
+    stale: usize,
+    stale_until: Duration,
     waiting: VecDeque<Vec<u8>>,
 }
 
 /// Packets that are kept for a host that does not listen; more are refused.
 const KEPT_PACKETS: usize = 4096;
-/// How long a host may take to start over after an error on the interrupt endpoint. Then it is taken for one that does not need to.
+/// How long a host may take to start over after an error on the interrupt endpoint, or to try again on another. Then it is taken for one
+/// that does not.
 const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 const HCI_RESET: [u8; 3] = [0x01, 0x03, 0x0c];
 const FULL_SPEED: u8 = 1;
@@ -159,8 +175,8 @@ impl Dongle {
         std::mem::take(&mut self.output)
     }
 
-    /// The next HCI packet from the host, with its H4 indicator.
-    pub fn to_controller(&mut self) -> Option<Vec<u8>> {
+    /// The next HCI packet from the host.
+    pub fn to_controller(&mut self) -> Option<FromHost> {
         self.to_controller.pop_front()
     }
 
@@ -195,6 +211,7 @@ impl Dongle {
             self.commands.next_due(),
             self.acl_out.next_due(),
             self.voice_in.next_due(),
+            self.acl_in.next_due(),
             holding,
         ];
         due.into_iter().flatten().min()
@@ -213,7 +230,7 @@ impl Dongle {
 
     fn serve_in(&mut self, now: Duration) {
         self.serve_events(now);
-        self.serve_acl_in();
+        self.serve_acl_in(now);
         for packet in self.voice_in.due(now) {
             let length = packet.data.len();
             if length > 0 || packet.status != status::SUCCESS {
@@ -260,7 +277,7 @@ impl Dongle {
         self.faults.add(fault);
     }
 
-    /// What crossed the bus since the dongle was made.
+    /// What crossed the bus since the dongle was plugged in.
     pub fn transfers(&self) -> Vec<UsbTransfers> {
         self.ledger.sums()
     }
@@ -274,6 +291,7 @@ impl Dongle {
     }
 
     fn connect(&mut self) {
+        self.ledger = UsbLedger::default();
         self.tell_interfaces();
         let [class, subclass, protocol] = descriptors::CLASS;
         self.tell(Message::DeviceConnect(DeviceConnect {
@@ -297,8 +315,8 @@ impl Dongle {
     fn forget(&mut self) {
         self.alt = 0;
         self.configuration = 0;
-        self.commands.waiting.clear();
-        self.acl_out.waiting.clear();
+        self.commands = OutQueue::default();
+        self.acl_out = OutQueue::default();
         self.events = Events::default();
         self.acl_in = AclIn::default();
         self.voice_in.stop();
@@ -464,7 +482,7 @@ impl Dongle {
             }
             ACL_IN => {
                 self.acl_in.offered.push_back((id, bulk));
-                self.serve_acl_in();
+                self.serve_acl_in(now);
             }
             _ => {
                 bulk.status = status::INVALID;
@@ -478,7 +496,8 @@ impl Dongle {
         self.ledger
             .write(UsbEndpoint::ScoOut, status::SUCCESS, bytes.len());
         for frame in self.voice_out.push(bytes) {
-            self.to_controller.push_back(h4(PacketKind::Sco, &frame));
+            let packet = FromHost::Packet(h4(PacketKind::Sco, &frame));
+            self.to_controller.push_back(packet);
         }
     }
 
@@ -492,6 +511,9 @@ impl Dongle {
     /// Takes what the host sent, in order, as far as faults let it.
     fn serve_out(&mut self, endpoint: UsbEndpoint, now: Duration) {
         loop {
+            if !self.queue(endpoint).is_open(now) {
+                return;
+            }
             let waits = self.queue(endpoint).waiting.front().map(|r| r.verdict);
             let (due, code) = match waits {
                 None => return,
@@ -508,12 +530,12 @@ impl Dongle {
                 return;
             }
             if let Some(request) = self.queue(endpoint).waiting.pop_front() {
-                self.take(endpoint, request, code);
+                self.take(endpoint, request, code, now);
             }
         }
     }
 
-    fn take(&mut self, endpoint: UsbEndpoint, request: Request, code: u8) {
+    fn take(&mut self, endpoint: UsbEndpoint, request: Request, code: u8, now: Duration) {
         let Request {
             mut answer, packet, ..
         } = request;
@@ -521,15 +543,25 @@ impl Dongle {
         self.ledger.write(endpoint, code, bytes);
         set_status(&mut answer.message, code);
         self.answer(&answer);
-        if code != status::SUCCESS {
-            return;
+        match code {
+            status::SUCCESS => {}
+            // Host controllers do not try again after these.
+            status::STALL | status::BABBLE => {
+                self.to_controller.push_back(FromHost::Lost(packet));
+                return;
+            }
+            _ => {
+                let until = now + RESTART_PATIENCE;
+                self.queue(endpoint).failed = Some((packet, until));
+                return;
+            }
         }
         if packet.starts_with(&HCI_RESET) {
             // What was meant for the host before is of no use to it any more.
             self.events.waiting.clear();
             self.acl_in.waiting.clear();
         }
-        self.to_controller.push_back(packet);
+        self.to_controller.push_back(FromHost::Packet(packet));
     }
 
     fn serve_events(&mut self, now: Duration) {
@@ -560,9 +592,9 @@ impl Dongle {
         }
     }
 
-    fn serve_acl_in(&mut self) {
+    fn serve_acl_in(&mut self, now: Duration) {
         while !self.acl_in.waiting.is_empty()
-            && let Some((id, mut bulk)) = self.acl_in.offered.pop_front()
+            && let Some((id, mut bulk)) = self.acl_in.next_offer(now)
         {
             let asked = usize::from(bulk.length) | usize::from(bulk.length_high) << 16;
             let error = error_of(self.faults.strike(UsbEndpoint::AclIn));
@@ -570,6 +602,10 @@ impl Dongle {
                 Some(_) => Vec::new(),
                 None => self.acl_in.cut(asked),
             };
+            if error.is_some() {
+                self.acl_in.stale = self.acl_in.offered.len();
+                self.acl_in.stale_until = now + RESTART_PATIENCE;
+            }
             bulk.status = error.unwrap_or(status::SUCCESS);
             self.ledger
                 .write(UsbEndpoint::AclIn, bulk.status, data.len());
@@ -594,6 +630,8 @@ impl Dongle {
         }
         let offered = &mut self.acl_in.offered;
         let at = offered.iter().position(|(offer, _)| *offer == id);
+        let stale = &mut self.acl_in.stale;
+        *stale -= usize::from(at.is_some_and(|at| at < *stale));
         if let Some((id, mut bulk)) = at.and_then(|at| offered.remove(at)) {
             self.ledger.write(UsbEndpoint::AclIn, status::CANCELLED, 0);
             bulk.status = status::CANCELLED;
@@ -613,7 +651,25 @@ impl OutQueue {
         });
     }
 
+    /// Can the first transfer be taken? Puts the one in front that is tried again, if it has come.
+    fn is_open(&mut self, now: Duration) -> bool {
+        let Some((failed, until)) = &self.failed else {
+            return true;
+        };
+        let again = self.waiting.iter().position(|r| r.packet == *failed);
+        match again.and_then(|at| self.waiting.remove(at)) {
+            Some(request) => self.waiting.push_front(request),
+            None if now < *until => return false,
+            None => {}
+        }
+        self.failed = None;
+        true
+    }
+
     fn next_due(&self) -> Option<Duration> {
+        if let Some((_, until)) = self.failed {
+            return Some(until);
+        }
         let (due, _) = self.waiting.front()?.verdict?;
         due
     }
@@ -631,6 +687,19 @@ impl Events {
 }
 
 impl AclIn {
+    /// The first transfer that data may go into.
+    fn next_offer(&mut self, now: Duration) -> Option<(u64, Bulk)> {
+        if now >= self.stale_until {
+            self.stale = 0;
+        }
+        self.offered.remove(self.stale)
+    }
+
+    /// When transfers that the host has not taken back are used all the same.
+    fn next_due(&self) -> Option<Duration> {
+        (self.stale > 0 && !self.waiting.is_empty()).then_some(self.stale_until)
+    }
+
     /// Takes at most so many bytes off the first packet.
     fn cut(&mut self, at_most: usize) -> Vec<u8> {
         let Some(first) = self.waiting.front_mut() else {
@@ -765,6 +834,13 @@ mod tests {
             self.send(bulk(ACL_OUT, bytes.len(), bytes), now)
         }
 
+        fn arrived(&mut self) -> Option<Vec<u8>> {
+            match self.dongle.to_controller()? {
+                FromHost::Packet(packet) => Some(packet),
+                FromHost::Lost(packet) => panic!("lost: {packet:?}"),
+            }
+        }
+
         fn statuses(&mut self) -> Vec<(u64, u8)> {
             let status = |packet: Packet| match packet.message {
                 Message::Bulk(bulk) => Some((packet.id, bulk.status)),
@@ -865,7 +941,7 @@ mod tests {
     fn commands_and_events_pass() {
         let mut host = Host::configured();
         host.send(control(0x20, 0, 0, 3, &[3, 12, 0]), ms(0));
-        assert_eq!(host.dongle.to_controller(), Some(vec![1, 3, 12, 0]));
+        assert_eq!(host.arrived(), Some(vec![1, 3, 12, 0]));
         host.heard();
         assert!(
             host.dongle
@@ -916,6 +992,8 @@ mod tests {
             .add_fault(fault(UsbEndpoint::AclOut, 1, UsbFaultAction::Hold(ms(20))));
         let stalled = host.bulk_out(&[1], ms(0));
         assert_eq!(host.statuses(), [(stalled, status::STALL)]);
+        let lost = FromHost::Lost(vec![2, 1]);
+        assert_eq!(host.dongle.to_controller(), Some(lost));
         let held = host.bulk_out(&[2], ms(5));
         let behind = host.bulk_out(&[3], ms(6));
         assert_eq!(host.dongle.next_deadline(), Some(ms(25)));
@@ -926,13 +1004,48 @@ mod tests {
         );
         host.dongle.advance(ms(25));
         assert_eq!(host.statuses(), [(held, 0), (behind, 0)]);
-        assert_eq!(host.dongle.to_controller(), Some(vec![2, 2]));
-        assert_eq!(host.dongle.to_controller(), Some(vec![2, 3]));
+        assert_eq!(host.arrived(), Some(vec![2, 2]));
+        assert_eq!(host.arrived(), Some(vec![2, 3]));
         let sums = host.dongle.transfers();
         let stalls = sums
             .iter()
             .find(|sum| sum.status == super::super::UsbStatus::Stall);
         assert_eq!(stalls.map(|sum| (sum.transfers, sum.bytes)), Some((1, 0)));
+    }
+
+    /// Check that what was sent behind a transfer that failed on the bus waits until that is tried again.
+    #[test]
+    fn transfers_behind_a_failed_one_keep_their_order() {
+        let mut host = Host::configured();
+        host.dongle
+            .add_fault(fault(UsbEndpoint::AclOut, 1, UsbFaultAction::IoError));
+        let failed = host.bulk_out(&[1], ms(0));
+        let behind = host.bulk_out(&[2], ms(0));
+        assert_eq!(host.statuses(), [(failed, status::IO_ERROR)]);
+        assert_eq!(host.arrived(), None);
+        let again = host.bulk_out(&[1], ms(1));
+        assert_eq!(host.statuses(), [(again, 0), (behind, 0)]);
+        assert_eq!(host.arrived(), Some(vec![2, 1]));
+        assert_eq!(host.arrived(), Some(vec![2, 2]));
+    }
+
+    /// Check that data does not go into transfers that the host is about to take back.
+    #[test]
+    fn data_after_an_error_waits_for_new_offers() {
+        let mut host = Host::configured();
+        let failed = host.send(bulk(ACL_IN, 64, &[]), ms(0));
+        let stale = host.send(bulk(ACL_IN, 64, &[]), ms(0));
+        host.dongle
+            .add_fault(fault(UsbEndpoint::AclIn, 1, UsbFaultAction::Babble));
+        host.dongle.from_controller(&[2, 7], ms(0));
+        assert_eq!(host.statuses(), [(failed, status::BABBLE)]);
+        let mut cancel = Vec::new();
+        let message = Message::CancelDataPacket;
+        Packet { id: stale, message }.encode(true, &mut cancel);
+        host.dongle.from_host(&cancel, ms(1)).unwrap();
+        assert_eq!(host.statuses(), [(stale, status::CANCELLED)]);
+        let new = host.send(bulk(ACL_IN, 64, &[]), ms(1));
+        assert_eq!(host.statuses(), [(new, 0)]);
     }
 
     /// Check that nothing follows an error on the interrupt endpoint until the host has started over, and that no event is lost.
@@ -990,7 +1103,7 @@ mod tests {
             data: Rest(frame[1..].to_vec()),
         };
         host.send(Message::Iso(iso), ms(0));
-        assert_eq!(host.dongle.to_controller(), Some(frame));
+        assert_eq!(host.arrived(), Some(frame));
     }
 
     /// Check that a dongle that is pulled out comes back only when the host has let go of it.

@@ -11,7 +11,7 @@ mod port;
 mod voice;
 mod wire;
 
-pub use dongle::{Dongle, DongleSettings};
+pub use dongle::{Dongle, DongleSettings, FromHost};
 pub use faults::{UsbEndpoint, UsbFault, UsbFaultAction, UsbStatus, UsbTransfers};
 pub use port::{UsbControl, UsbPort};
 pub use wire::ProtocolError;

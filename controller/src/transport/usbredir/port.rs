@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Dongle, DongleSettings, UsbFault, UsbTransfers};
+use super::{Dongle, DongleSettings, FromHost, UsbFault, UsbTransfers};
 use crate::transport::port::{Port, Received};
 use crate::transport::sys;
 
@@ -25,7 +25,8 @@ pub struct UsbPort {
     /// The one host that there will ever be has gone.
     closed: bool,
     packet: Vec<u8>,
-    now: Duration,
+    /// The server's clock when it was last heard of, and when that was.
+    clock: (Duration, Instant),
 }
 
 #[derive(Debug)]
@@ -107,7 +108,7 @@ impl UsbPort {
             host,
             closed: false,
             packet: Vec::new(),
-            now: Duration::ZERO,
+            clock: (Duration::ZERO, Instant::now()),
         }
     }
 
@@ -134,6 +135,7 @@ impl UsbPort {
 
     /// Reads what is there. `false` if there is nothing, or QEMU has gone.
     fn fill(&mut self) -> bool {
+        let now = self.now();
         let Some(host) = &mut self.host else {
             return false;
         };
@@ -144,7 +146,7 @@ impl UsbPort {
             Ok(0) => "QEMU has gone".to_owned(),
             Ok(read) => {
                 let bytes = chunk.get(..read).unwrap_or_default();
-                match lock(&self.dongle).from_host(bytes, self.now) {
+                match lock(&self.dongle).from_host(bytes, now) {
                     Ok(()) => return true,
                     Err(error) => error.to_string(),
                 }
@@ -152,6 +154,12 @@ impl UsbPort {
         };
         self.hang_up(&why);
         false
+    }
+
+    /// The time on the server's clock.
+    fn now(&self) -> Duration {
+        let (then, at) = self.clock;
+        then + at.elapsed()
     }
 
     fn hang_up(&mut self, why: &str) {
@@ -214,9 +222,16 @@ impl Port for UsbPort {
         loop {
             self.flush()?;
             let next = lock(&self.dongle).to_controller();
-            if let Some(packet) = next {
-                self.packet = packet;
-                return Ok(Received::Packet(&self.packet));
+            match next {
+                Some(FromHost::Packet(packet)) => {
+                    self.packet = packet;
+                    return Ok(Received::Packet(&self.packet));
+                }
+                Some(FromHost::Lost(packet)) => {
+                    self.packet = packet;
+                    return Ok(Received::Lost(&self.packet));
+                }
+                None => {}
             }
             if !self.fill() {
                 return Ok(match self.closed {
@@ -228,7 +243,8 @@ impl Port for UsbPort {
     }
 
     fn send(&mut self, packet: &[u8]) -> io::Result<bool> {
-        let taken = lock(&self.dongle).from_controller(packet, self.now);
+        let now = self.now();
+        let taken = lock(&self.dongle).from_controller(packet, now);
         self.flush()?;
         Ok(taken)
     }
@@ -238,7 +254,7 @@ impl Port for UsbPort {
     }
 
     fn advance(&mut self, now: Duration) -> io::Result<()> {
-        self.now = now;
+        self.clock = (now, Instant::now());
         lock(&self.dongle).advance(now);
         self.flush()
     }
