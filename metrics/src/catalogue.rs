@@ -7,6 +7,7 @@ mod latency;
 mod probe;
 mod socket;
 mod times;
+mod urb;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,6 +24,10 @@ pub use hci::{
 pub use latency::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
 pub use probe::{PROBE_DROPS, PROBE_INFO, PROBE_MISSED};
 pub use socket::{SOCKET_BYTES, SOCKET_CALLS};
+pub use urb::{
+    URB_BYTES, URB_COMPLETED, URB_DEFERRED, URB_IN_FLIGHT, URB_ISOC_PACKETS, URB_LATENCY,
+    URB_REFUSED, URB_SUBMITTED,
+};
 
 use crate::errno::is_errno_name;
 
@@ -36,6 +41,14 @@ pub static CATALOGUE: &[&Metric] = &[
     &SLOTS_AT_SEND,
     &COMPLETED_PACKETS,
     &COMPLETED_PACKETS_EVENTS,
+    &URB_SUBMITTED,
+    &URB_REFUSED,
+    &URB_COMPLETED,
+    &URB_BYTES,
+    &URB_IN_FLIGHT,
+    &URB_LATENCY,
+    &URB_ISOC_PACKETS,
+    &URB_DEFERRED,
     &QUEUE_TIME,
     &ACK_TIME,
     &IN_FLIGHT,

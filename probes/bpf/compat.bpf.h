@@ -100,6 +100,31 @@ struct delayed_work {
 	struct work_struct work;
 };
 
+struct device {
+	struct device *parent;
+};
+
+struct usb_device {
+	struct device dev;
+};
+
+struct usb_iso_packet_descriptor {
+	unsigned int offset;
+	unsigned int length;
+	unsigned int actual_length;
+	int status;
+};
+
+struct urb {
+	int unlinked;
+	struct usb_device *dev;
+	unsigned int pipe;
+	__u32 actual_length;
+	unsigned char *setup_packet;
+	int number_of_packets;
+	struct usb_iso_packet_descriptor iso_frame_desc[];
+};
+
 struct hci_conn_hash {
 	struct list_head list;
 };
@@ -119,6 +144,7 @@ struct hci_dev {
 	struct delayed_work cmd_timer;
 	struct delayed_work ncmd_timer; /* since 5.15: de75cd0d9b2f "Add ncmd=0 recovery handling" */
 	struct work_struct error_reset;
+	struct device dev;
 	unsigned long dev_flags[1];
 };
 

@@ -56,7 +56,7 @@ struct pending {
 	__u64 opcode;
 };
 
-struct device {
+struct device_counts {
 	struct {
 		__u64 packets;
 		__u64 bytes;
@@ -72,7 +72,7 @@ struct device {
 	__u64 subevents[256]; /* of LE Meta events */
 	__u64 commands[COMMANDS];
 };
-_Static_assert(sizeof(struct device) == 10520, "the loader decodes 10520 bytes");
+_Static_assert(sizeof(struct device_counts) == 10520, "the loader decodes 10520 bytes");
 
 /*
  * By the N of hciN. Packets to and from one controller are handled in one ordered work queue, so that
@@ -83,7 +83,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_DEVICES);
 	__type(key, __u32);
-	__type(value, struct device);
+	__type(value, struct device_counts);
 } hci_devices SEC(".maps");
 
 /* An element of hci_devices is too large for the stack. */
@@ -91,7 +91,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct device);
+	__type(value, struct device_counts);
 } hci_no_device SEC(".maps");
 
 static __always_inline void increase(__u64 *counter, __u64 by)
@@ -100,10 +100,10 @@ static __always_inline void increase(__u64 *counter, __u64 by)
 }
 
 /* The counters of a device, or 0 for one that goes or has no room. */
-static __always_inline struct device *device_of(const struct hci_dev *hdev)
+static __always_inline struct device_counts *device_of(const struct hci_dev *hdev)
 {
 	__u32 index = BPF_CORE_READ(hdev, id);
-	struct device *device;
+	struct device_counts *device;
 
 	if (hci_is_going(hdev))
 		return 0;
@@ -157,7 +157,7 @@ static __always_inline __u32 command_index(__u16 opcode)
 	return command < count ? first + command : COMMAND_OTHER;
 }
 
-static __always_inline void handle_command(struct device *device, const unsigned char *data,
+static __always_inline void handle_command(struct device_counts *device, const unsigned char *data,
 					   __u32 len)
 {
 	__u64 oldest_ns = ~0ULL;
@@ -190,7 +190,7 @@ static __always_inline void handle_command(struct device *device, const unsigned
 }
 
 /* An answer to a command: Command Complete or Command Status. */
-static __always_inline void handle_answer(struct device *device, __u16 opcode, __u8 status)
+static __always_inline void handle_answer(struct device_counts *device, __u16 opcode, __u8 status)
 {
 	if (status)
 		increase(&device->failures[status], 1);
@@ -208,7 +208,7 @@ static __always_inline void handle_answer(struct device *device, __u16 opcode, _
 	increase(&device->unmatched, 1);
 }
 
-static __always_inline void handle_event(struct device *device, const unsigned char *data,
+static __always_inline void handle_event(struct device_counts *device, const unsigned char *data,
 					 __u32 len)
 {
 	/* Code, length, number of commands, opcode, status. What is beyond the packet's end is read with it:
@@ -249,7 +249,7 @@ static __always_inline void handle_event(struct device *device, const unsigned c
 static __always_inline int handle_packet(const struct hci_dev *hdev, const struct sk_buff *skb)
 {
 	enum packet_way way = hci_skb_incoming(skb) ? RECEIVED : SENT;
-	struct device *device = device_of(hdev);
+	struct device_counts *device = device_of(hdev);
 	__u32 len = BPF_CORE_READ(skb, len);
 	__u32 kind = hci_skb_pkt_type(skb);
 	__u64 packets = 1;
@@ -279,7 +279,7 @@ static __always_inline int handle_packet(const struct hci_dev *hdev, const struc
 static __always_inline int handle_sent(int result)
 {
 	struct sending packet;
-	struct device *device;
+	struct device_counts *device;
 	__u32 index, kind;
 
 	if (!take_sending(&packet) || result >= 0)
@@ -295,7 +295,7 @@ static __always_inline int handle_sent(int result)
 
 static __always_inline int handle_error(const struct hci_dev *hdev, enum hci_error error)
 {
-	struct device *device = device_of(hdev);
+	struct device_counts *device = device_of(hdev);
 
 	if (!device)
 		return 0;
@@ -316,7 +316,7 @@ static __always_inline int handle_unregister(const struct hci_dev *hdev)
 {
 	__u32 index = BPF_CORE_READ(hdev, id);
 	__u32 zero = 0;
-	struct device *none = bpf_map_lookup_elem(&hci_no_device, &zero);
+	struct device_counts *none = bpf_map_lookup_elem(&hci_no_device, &zero);
 
 	if (none && index < MAX_DEVICES)
 		bpf_map_update_elem(&hci_devices, &index, none, BPF_ANY);

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::btf::BtfNames;
-use crate::hooks::{Hook, SOMETIMES_VOID};
+use crate::hooks::{Hook, IN_SOFTIRQ, SOMETIMES_VOID};
 use crate::surface::{Surface, VMLINUX};
 use metrics::AttachKind;
 
@@ -84,7 +84,8 @@ pub(crate) fn choose(
 ) -> Choice {
     let mut passed = Vec::new();
     let mut variants = hook.variants.to_vec();
-    if surface.preemptible && preference == Preference::Auto {
+    let preemptible = may_be_preempted(hook, surface);
+    if preemptible && preference == Preference::Auto {
         // The sort is stable: among equals the hook's own order stays.
         variants.sort_by_key(|kinds| loses_when_preempted(kinds));
     }
@@ -98,7 +99,7 @@ pub(crate) fn choose(
             check(*kind, hook, surface, preference).map(Some)
         }) {
             Ok(Some(target)) => {
-                if surface.preemptible && !loses_when_preempted(kinds) {
+                if preemptible && !loses_when_preempted(kinds) {
                     passed.extend(demoted(hook, preference));
                 }
                 return Choice {
@@ -114,6 +115,11 @@ pub(crate) fn choose(
         taken: None,
         passed,
     }
+}
+
+/// Can the kernel preempt the code that this event comes from?
+fn may_be_preempted(hook: &Hook, surface: &Surface) -> bool {
+    surface.preemptible && (surface.real_time || !IN_SOFTIRQ.contains(&hook.event))
 }
 
 /// Do these programs miss events on a kernel that can preempt its own code?
@@ -300,6 +306,7 @@ mod tests {
             types: None,
             traceable: Some(["f".to_owned()].into()),
             preemptible: false,
+            real_time: false,
         }
     }
 
@@ -385,6 +392,27 @@ mod tests {
         let choice = choose(&READ, &surface, Preference::Auto, &[]);
         assert_eq!(choice.taken.map(|(kinds, _)| kinds), kinds);
         assert_eq!(choice.passed.join("; "), passed);
+    }
+
+    /// Check that an event in softirq context goes to the trampoline on a kernel that can preempt, but not on a real-time one.
+    #[rstest]
+    #[case::preemptible(false, &[Fexit])]
+    #[case::real_time(true, &[Kprobe, Kretprobe])]
+    fn choose_of_softirq_event_heeds_real_time(
+        #[case] real_time: bool,
+        #[case] kinds: &[AttachKind],
+    ) {
+        let hook = Hook {
+            event: IN_SOFTIRQ[0],
+            ..READ
+        };
+        let surface = Surface {
+            preemptible: true,
+            real_time,
+            ..kernel()
+        };
+        let choice = choose(&hook, &surface, Preference::Auto, &[]);
+        assert_eq!(choice.taken.map(|(kinds, _)| kinds), Some(kinds));
     }
 
     /// Check that a symbol of another module is not taken for the hook's, and is not ambiguous.

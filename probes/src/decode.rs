@@ -6,6 +6,7 @@ mod hci;
 mod latency;
 mod socket;
 mod times;
+pub(crate) mod urb;
 
 use thiserror::Error;
 

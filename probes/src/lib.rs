@@ -48,6 +48,7 @@ pub use trial::try_each;
 pub const FAMILIES: &[Family] = &[
     Family::Socket,
     Family::Credits,
+    Family::Urb,
     Family::Latency,
     Family::Hci,
 ];
@@ -71,9 +72,12 @@ pub fn external_btf(folder: &Path) -> Option<PathBuf> {
 ///
 /// `socket_off_by_one.bpf.o` counts the first call of each series of
 /// `bluetooth_socket_calls_total` twice, `hci_off_by_one.bpf.o` the first packet of each series of
-/// `bluetooth_hci_packets_total`; `latency_halved.bpf.o` takes each time for half as long as it was.
+/// `bluetooth_hci_packets_total`; `urb_off_by_one.bpf.o` each
+/// completed URB; `latency_halved.bpf.o` and `urb_halved.bpf.o` take each time for half as long as it was.
 pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[
     (Family::Socket, "socket_off_by_one.bpf.o"),
+    (Family::Urb, "urb_off_by_one.bpf.o"),
+    (Family::Urb, "urb_halved.bpf.o"),
     (Family::Latency, "latency_halved.bpf.o"),
     (Family::Hci, "hci_off_by_one.bpf.o"),
 ];

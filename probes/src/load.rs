@@ -452,12 +452,14 @@ impl Attempt<'_> {
             }
         }
         if refused.is_empty() {
-            return Ok(Loaded {
+            let loaded = Loaded {
                 family: self.family,
                 is_late: self.maps.is_some(),
                 attached,
                 object,
-            });
+            };
+            loaded.learn_devices();
+            return Ok(loaded);
         }
         Err(refused)
     }

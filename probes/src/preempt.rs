@@ -23,6 +23,14 @@ pub(crate) fn kernel_is_preemptible() -> bool {
     is_preemptible(mode.as_deref(), &build)
 }
 
+/// Can it preempt even what runs in softirq context? A kernel that does not tell is taken for one that can.
+pub(crate) fn kernel_is_real_time() -> bool {
+    let build = fs::read_to_string(BUILD).unwrap_or_else(|_| "PREEMPT_RT".to_owned());
+    build
+        .split_ascii_whitespace()
+        .any(|flag| flag == "PREEMPT_RT")
+}
+
 fn is_preemptible(mode: Option<&str>, build: &str) -> bool {
     let flags: Vec<&str> = build.split_ascii_whitespace().collect();
     if flags.contains(&"PREEMPT_RT") {

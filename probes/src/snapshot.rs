@@ -7,8 +7,10 @@ use metrics::catalogue::{PROBE_INFO, PROBE_MISSED};
 use metrics::{Family, Snapshot};
 use thiserror::Error;
 
-use crate::attach::{one_line, program};
+use crate::attach::{Attached, one_line, program};
+use crate::choose::Target;
 use crate::decode::{self, DecodeError, Entry};
+use crate::hooks::MISSES_NOTHING;
 use crate::load::{Loaded, Probes};
 use crate::sys::recursion_misses;
 use metrics::AttachKind;
@@ -105,9 +107,36 @@ impl Loaded {
             Family::Hci => {
                 self.read_map("hci_devices", |entries| decode::hci(entries, snapshot))?;
             }
-            Family::Buffer | Family::Urb | Family::Probe => {}
+            Family::Urb => self.read_urbs(snapshot)?,
+            Family::Buffer | Family::Probe => {}
         }
         Ok(())
+    }
+
+    fn read_urbs(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
+        let mut devices = decode::urb::Devices::new();
+        self.read_map("urb_devices", |entries| {
+            devices = decode::urb::devices(entries)?;
+            Ok(())
+        })?;
+        self.read_map("urb_counts", |entries| {
+            decode::urb::counts(entries, &devices, snapshot)
+        })?;
+        self.read_map("urb_flights", |entries| {
+            decode::urb::flights(entries, &devices, snapshot)
+        })
+    }
+
+    /// Runs the program that learns which devices there are already, if the family has one.
+    pub(crate) fn learn_devices(&self) {
+        let learns = |(kind, _, _): &&(AttachKind, Target, Attached)| {
+            self.family == Family::Urb && *kind == AttachKind::Run
+        };
+        for (_, target, attached) in self.attached.iter().filter(learns) {
+            if let Err(error) = run(&self.object, &attached.prog, target.address) {
+                tracing::warn!(%error, "devices that are there already are not known");
+            }
+        }
     }
 
     fn read_map(
@@ -122,6 +151,9 @@ impl Loaded {
     /// Runs the program that walks the list of devices, and reads what it stored.
     fn read_slots(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
         const MAP: &str = "credits_slots";
+        if self.family != Family::Credits {
+            return Ok(());
+        }
         let mut runs = self
             .attached
             .iter()
@@ -157,11 +189,19 @@ impl Loaded {
                 Some(probe) => probe.missed().map_err(|error| failed(error.to_string()))?,
                 None => 0,
             };
+            if MISSES_NOTHING.iter().any(|event| is_of_event(prog, event)) {
+                continue;
+            }
             let labels = [("family", self.family.as_str()), ("prog", prog)];
             snapshot.add(&PROBE_MISSED, &labels, skipped.saturating_add(unseen));
         }
         Ok(())
     }
+}
+
+/// Is it a program of that event, `<event>_<attach kind>`?
+fn is_of_event(prog: &str, event: &str) -> bool {
+    prog.rsplit_once('_').is_some_and(|(of, _)| of == event)
 }
 
 /// Runs a program with one argument until it says that it has seen all; how many entries it stored.

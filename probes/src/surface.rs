@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::btf::{Btf, BtfNames};
 use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS, UNREGISTER};
-use crate::preempt::kernel_is_preemptible;
+use crate::preempt::{kernel_is_preemptible, kernel_is_real_time};
 use crate::reduce::reduce;
 use crate::tracefs::Tracefs;
 
@@ -34,6 +34,8 @@ pub(crate) struct Surface {
     pub(crate) traceable: Option<HashSet<String>>,
     /// Can the kernel preempt its own code, so that fentry and fexit lose events?
     pub(crate) preemptible: bool,
+    /// Can it preempt even what runs in softirq context?
+    pub(crate) real_time: bool,
 }
 
 /// The wanted symbols.
@@ -79,6 +81,7 @@ impl Surface {
             types,
             traceable: None,
             preemptible: kernel_is_preemptible(),
+            real_time: kernel_is_real_time(),
         }
     }
 

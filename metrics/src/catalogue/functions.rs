@@ -39,6 +39,7 @@ pub static FUNCTIONS: &[Function] = functions! {
     "vmlinux:sock_alloc_send_pskb" "net/core/sock.c" "room for a message in a socket's send buffer, of every protocol";
     "bluetooth:bt_sock_wait_ready" "net/bluetooth/af_bluetooth.c" "the wait of a write until its L2CAP channel may send";
     "bluetooth:hci_dev_list" "net/bluetooth/hci_core.c" "the list of all devices: read, not attached to";
+    "bluetooth:hci_sock_dev_event" "net/bluetooth/hci_sock.c" "what becomes of devices: they come, go, are opened and closed";
     "bluetooth:hci_unregister_dev" "net/bluetooth/hci_core.c" "a device that goes";
     "bluetooth:hci_register_dev" "net/bluetooth/hci_core.c" "a device that comes";
     "bluetooth:hci_send_frame" "net/bluetooth/hci_core.c" "each packet to a driver";
@@ -59,6 +60,8 @@ pub static FUNCTIONS: &[Function] = functions! {
     "bluetooth:hci_conn_tx_queue" "net/bluetooth/hci_conn.c" "each packet as it leaves the queue, since 6.15";
     "bluetooth:hci_conn_tx_dequeue" "net/bluetooth/hci_conn.c" "each packet as it is completed, since 6.15";
     "usbcore:usb_submit_urb" "drivers/usb/core/urb.c" "each USB request block to a host controller";
+    "usbcore:usb_anchor_urb" "drivers/usb/core/urb.c" "each USB request block that a driver keeps on a list";
+    "usbcore:usb_unanchor_urb" "drivers/usb/core/urb.c" "each USB request block that a driver or usbcore takes off such a list";
     "usbcore:usb_hcd_giveback_urb" "drivers/usb/core/hcd.c" "each USB request block that a host controller has ended";
     "usbcore:__usb_hcd_giveback_urb" "drivers/usb/core/hcd.c" "each USB request block as its driver is told";
     "btusb:btusb_disconnect" "drivers/bluetooth/btusb.c" "a Bluetooth USB device that goes";

@@ -31,7 +31,7 @@ const GROUPS: [(u16, u16); 7] = [
     (0x08, 176),
 ];
 
-// Offsets in `struct device`.
+// Offsets in `struct device_counts`.
 const REFUSED: usize = 16 * WAYS.len() * KINDS.len();
 const ERROR: usize = REFUSED + 8 * KINDS.len();
 const UNANSWERED: usize = ERROR + 8 * ERROR_NAMES.len();

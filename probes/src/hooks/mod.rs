@@ -6,6 +6,7 @@ mod credits;
 mod hci;
 mod latency;
 mod socket;
+mod urb;
 
 use metrics::{Family, Metric};
 
@@ -62,6 +63,15 @@ impl Hook {
     }
 }
 
+/// Events that come in softirq context, which nothing preempts but on real-time kernels: programs at trampolines miss none of them. Programs
+/// at kprobes do, if the interrupt came in the middle of another one.
+pub(crate) const IN_SOFTIRQ: &[&str] = &["usb_giveback"];
+
+/// Events whose programs are passed over harmlessly. URBs towards the host are submitted again in softirq context, now and then in the middle
+/// of another submission; these programs do not count them. URBs from the host are submitted by tasks, and miss nothing.
+pub(crate) const MISSES_NOTHING: &[&str] =
+    &["usb_submit_urb", "usb_anchor_urb", "usb_unanchor_urb"];
+
 const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
 /// For programs that need the result alone.
 const RETURN: &[&[AttachKind]] = &[&[Fexit], &[Kretprobe]];
@@ -76,6 +86,7 @@ pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
 pub(crate) const STRUCTS: &[&str] = &[
     "bt_skb_cb",
     "delayed_work",
+    "device",
     "file",
     "hci_chan",
     "hci_conn",
@@ -88,6 +99,9 @@ pub(crate) const STRUCTS: &[&str] = &[
     "sock",
     "socket",
     "task_struct",
+    "urb",
+    "usb_device",
+    "usb_iso_packet_descriptor",
     "user_pt_regs",
     "work_struct",
 ];
@@ -102,9 +116,10 @@ pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
     match family {
         Family::Socket => socket::HOOKS,
         Family::Credits => credits::HOOKS,
+        Family::Urb => urb::HOOKS,
         Family::Latency => latency::HOOKS,
         Family::Hci => hci::HOOKS,
-        Family::Buffer | Family::Urb | Family::Probe => &[],
+        Family::Buffer | Family::Probe => &[],
     }
 }
 
