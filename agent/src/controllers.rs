@@ -8,7 +8,7 @@ use controller::transport::usbredir::UsbFault;
 use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
 use controller::transport::{Port as ControllerPort, Server};
 use controller::{AckPolicy, Action, Air, BdAddr, BtsnoopFiles, ControllerId, Fault, Profile};
-use evidence::{Ask, CAPTURE_FOLDER, DeviceCounters, PacketCounts, Scenario};
+use evidence::{Ask, CAPTURE_FOLDER, DeviceCounters, PacketCounts, Scenario, UsbPlace};
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
@@ -103,12 +103,12 @@ impl Controllers {
         self.home.add_usb_fault(fault)
     }
 
-    /// Waits until the kernel polls a controller on USB for voice.
+    /// Waits until the kernel polls a controller on USB for voice, or not any more.
     ///
     /// # Errors
-    /// It does not.
-    pub(crate) fn await_voice(&self, number: usize) -> anyhow::Result<()> {
-        self.home.await_voice(number)
+    /// It goes on as it does.
+    pub(crate) fn await_voice(&self, number: usize, wanted: bool) -> anyhow::Result<()> {
+        self.home.await_voice(number, wanted)
     }
 
     /// Changes when a controller gives buffers back.
@@ -184,6 +184,17 @@ impl Controllers {
         self.home.report(&places, port)
     }
 
+    /// Where each device is on USB.
+    ///
+    /// # Errors
+    /// It is on none.
+    pub(crate) fn usb_places(&self) -> anyhow::Result<Vec<UsbPlace>> {
+        self.places
+            .iter()
+            .map(|place| usb_place(place.hci))
+            .collect()
+    }
+
     /// The kernel's own counters of each device.
     ///
     /// # Errors
@@ -235,6 +246,23 @@ fn start_outside(
         });
     }
     Ok((Home::Outside(port.clone()), places))
+}
+
+/// A device's parent is the interface that the driver is bound to, whose parent is the USB device.
+fn usb_place(hci: u16) -> anyhow::Result<UsbPlace> {
+    let folder = format!("/sys/class/bluetooth/hci{hci}/device/..");
+    let read = |file: &str| -> anyhow::Result<u16> {
+        let path = format!("{folder}/{file}");
+        let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{path} holds {text:?}"))
+    };
+    Ok(UsbPlace {
+        hci,
+        bus: read("busnum")?,
+        device: u8::try_from(read("devnum")?).context("no USB device has that number")?,
+    })
 }
 
 /// How long the kernel may take to find a dongle.

@@ -94,21 +94,22 @@ impl Home {
         Ok(())
     }
 
-    /// Waits until the kernel polls a controller on USB for voice.
+    /// Waits until the kernel polls a controller on USB for voice, or not any more.
     ///
     /// # Errors
-    /// It does not within the patience.
-    pub(crate) fn await_voice(&self, number: usize) -> anyhow::Result<()> {
+    /// It goes on as it does for longer than the patience.
+    pub(crate) fn await_voice(&self, number: usize, wanted: bool) -> anyhow::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
         const PAUSE: Duration = Duration::from_millis(20);
         let deadline = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < deadline {
-            if self.look()?.voice_ready.get(number) == Some(&true) {
+            if self.look()?.voice_ready.get(number) == Some(&wanted) {
                 return Ok(());
             }
             std::thread::sleep(PAUSE);
         }
-        bail!("the kernel does not poll controller {number} for voice")
+        let not = if wanted { " not" } else { "" };
+        bail!("the kernel does{not} poll controller {number} for voice")
     }
 }
 

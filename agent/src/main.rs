@@ -15,6 +15,7 @@ mod steps;
 mod sys;
 mod transfer;
 mod trial;
+mod usbmon;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -69,14 +70,20 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     }
     let scenario = read_scenario(&arguments.scenario)?;
     port.phase("loading probes")?;
-    let probes = Arc::new(observe::load(&arguments.objects, arguments.attach)?);
+    let probes = observe::load(&arguments.objects, arguments.attach, &scenario)?;
+    let probes = Arc::new(probes);
     observe::report_probes(&probes, port)?;
     let loaded = std::time::Instant::now();
+    let monitor = scenario.is_outside().then(usbmon::Monitor::start);
+    let monitor = monitor.transpose()?;
     let controllers = controllers::Controllers::start(&scenario, port)?;
     let calls = calls::CallLog::default();
     let _open = steps::carry_out(&scenario.steps, &controllers, &calls, &probes, port)?;
     port.phase("settling")?;
     observe::settle_and_report(&probes, loaded, &controllers, port)?;
+    if let Some(monitor) = monitor {
+        observe::report_usb(monitor, &controllers, port)?;
+    }
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
     })?;

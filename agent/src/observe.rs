@@ -3,9 +3,10 @@
 use crate::controllers::Controllers;
 use crate::port::Port;
 use crate::scrape;
+use crate::usbmon::Monitor;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scrape};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scenario, Scrape};
 use exporter::Collector;
 use metrics::{Family, Snapshot};
 use probes::{Options, Preference};
@@ -23,14 +24,19 @@ pub(crate) enum Attach {
     Kprobe,
 }
 
-/// Loads all objects of the folder that are those of a family.
+/// Loads all objects of the folder that are those of a family; that for USB only if there will be any.
 ///
 /// # Errors
 /// There are none.
-pub(crate) fn load(folder: &Path, attach: Attach) -> anyhow::Result<Collector> {
+pub(crate) fn load(
+    folder: &Path,
+    attach: Attach,
+    scenario: &Scenario,
+) -> anyhow::Result<Collector> {
     let path = |family: &Family| folder.join(probes::object_name(*family));
     let objects: Vec<_> = probes::FAMILIES
         .iter()
+        .filter(|family| **family != Family::Urb || scenario.is_outside())
         .map(|family| (*family, path(family)))
         .filter(|(_, path)| path.exists())
         .collect();
@@ -82,6 +88,29 @@ pub(crate) fn settle_and_report(
     port.send(&AgentRecord::Observed { period, snapshot })?;
     for scrape in scrapes {
         port.send(&AgentRecord::Scraped(scrape))?;
+    }
+    Ok(())
+}
+
+/// A frame holds 4 MiB, and a byte takes two digits.
+const MONITOR_BYTES_PER_RECORD: usize = 1 << 20;
+
+/// Reports what the kernel's USB monitor saw, and which devices are where.
+///
+/// # Errors
+/// The monitor missed something, or the port fails.
+pub(crate) fn report_usb(
+    monitor: Monitor,
+    controllers: &Controllers,
+    port: &Port,
+) -> anyhow::Result<()> {
+    for place in controllers.usb_places()? {
+        port.send(&AgentRecord::UsbPlace(place))?;
+    }
+    for pcap in monitor.finish()?.chunks(MONITOR_BYTES_PER_RECORD) {
+        port.send(&AgentRecord::UsbMonitor {
+            pcap: pcap.to_vec(),
+        })?;
     }
     Ok(())
 }

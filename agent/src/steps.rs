@@ -108,6 +108,9 @@ fn describe(step: &Step) -> String {
         Step::ReloadModule { module } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),
         Step::AwaitVoice { controller } => format!("await voice on controller {controller}"),
+        Step::AwaitNoVoice { controller } => {
+            format!("await the end of voice on controller {controller}")
+        }
         Step::Panic => "crash the kernel".to_owned(),
         Step::Hang => "stop answering".to_owned(),
     }
@@ -161,7 +164,8 @@ impl Stage<'_> {
             Step::ReloadModule { module } => self.reload_module(module),
             Step::Inject { fault } => self.controllers.inject(*fault),
             Step::UsbFault { fault } => self.controllers.add_usb_fault(*fault),
-            Step::AwaitVoice { controller } => self.controllers.await_voice(*controller),
+            Step::AwaitVoice { controller } => self.controllers.await_voice(*controller, true),
+            Step::AwaitNoVoice { controller } => self.controllers.await_voice(*controller, false),
             Step::Panic => {
                 fs::write("/proc/sysrq-trigger", "c").context("failed to write to sysrq")?;
                 bail!("the kernel survived sysrq c")

@@ -3,7 +3,7 @@
 use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use anyhow::{Context as _, bail, ensure};
-use evidence::{Direction, Traffic};
+use evidence::{Direction, Protocol, Traffic};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -45,6 +45,16 @@ pub(crate) fn transfer(streams: &[Stream<'_>], calls: &CallLog) -> anyhow::Resul
 /// How many messages may be between writer and reader. L2CAP's basic mode drops what finds a full
 /// receive buffer (Kernel: l2cap_sock_recv_cb()): 64 small messages fill a third of the default.
 const WINDOW_MESSAGES: u32 = 64;
+/// The same for voice. A USB host without back-pressure drops what its queue does not hold: 120 packets, of which an idle stream may take 60;
+/// a frame makes up to 7.
+const WINDOW_VOICE: u32 = 8;
+
+const fn window_messages(protocol: Protocol) -> u32 {
+    match protocol {
+        Protocol::Sco => WINDOW_VOICE,
+        _ => WINDOW_MESSAGES,
+    }
+}
 
 /// Keeps a writer from running away from its reader.
 #[derive(Debug, Default)]
@@ -61,8 +71,8 @@ struct Read {
 
 impl Window {
     /// Waits until message `number` may be written. A reader that has ended is waited for no more.
-    fn wait_for(&self, number: u32) {
-        let far = |read: &mut Read| !read.ended && number >= read.messages + WINDOW_MESSAGES;
+    fn wait_for(&self, number: u32, size: u32) {
+        let far = |read: &mut Read| !read.ended && number >= read.messages + size;
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.moved.wait_while(read, far));
     }
@@ -75,8 +85,9 @@ impl Window {
 
 fn write_all(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
     let Stream { traffic, from, .. } = stream;
+    let size = window_messages(from.protocol());
     for number in 0..traffic.messages {
-        window.wait_for(number);
+        window.wait_for(number, size);
         let message = message(number, traffic.bytes);
         let result = calls.note(from.protocol(), Direction::Write, from.send(&message));
         let sent = result.with_context(|| format!("write of message {number} failed"))?;

@@ -1,6 +1,6 @@
 //! What the agent reports.
 
-use crate::outside::Ask;
+use crate::outside::{Ask, UsbPlace};
 use controller::Entry;
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,14 @@ pub enum AgentRecord {
     },
     /// What the exporter served of the same values.
     Scraped(Scrape),
+    /// Where a device is on USB.
+    UsbPlace(UsbPlace),
+    /// The next piece of what the kernel's USB monitor saw of all buses, in the pcap format.
+    UsbMonitor {
+        /// The bytes.
+        #[serde(with = "crate::hex")]
+        pcap: Vec<u8>,
+    },
     /// Something to do with controllers that live outside. The agent waits for the [`Answer`](crate::Answer).
     Ask(Ask),
     /// What the kernel did with one program that was tried alone.

@@ -8,6 +8,8 @@
 mod agent;
 mod frame;
 #[cfg(feature = "scenario")]
+mod hex;
+#[cfg(feature = "scenario")]
 mod misbehavior;
 #[cfg(feature = "scenario")]
 mod outside;
@@ -23,7 +25,7 @@ pub use frame::{
 #[cfg(feature = "scenario")]
 pub use misbehavior::Misbehavior;
 #[cfg(feature = "scenario")]
-pub use outside::{Answer, Ask, PacketCounts, Place, Sight};
+pub use outside::{Answer, Ask, PacketCounts, Place, Sight, UsbPlace};
 #[cfg(feature = "scenario")]
 pub use scenario::{L2capMode, Scenario, Service, Step, Traffic, Transport};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};

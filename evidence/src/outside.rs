@@ -46,6 +46,17 @@ pub struct Place {
     pub hci: u16,
 }
 
+/// Where a device is on the guest's USB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsbPlace {
+    /// The N of hciN.
+    pub hci: u16,
+    /// Number of the bus.
+    pub bus: u16,
+    /// Number on the bus.
+    pub device: u8,
+}
+
 /// What the harness answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]

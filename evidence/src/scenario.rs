@@ -187,6 +187,11 @@ pub enum Step {
         /// What.
         fault: UsbFault,
     },
+    /// Wait until the kernel does not poll a controller on USB for voice any more.
+    AwaitNoVoice {
+        /// Which controller.
+        controller: usize,
+    },
     /// Wait until the kernel of a controller on USB polls for voice: before that, what is written to a synchronous socket is lost.
     AwaitVoice {
         /// Which controller.

@@ -9,6 +9,7 @@
 //! hci*.btsnoop    what crossed each controller's boundary, if the guest could still send it
 //! console.txt     last lines of the console
 //! usbN.pcap       what crossed the bus of each controller on USB, for Wireshark
+//! usbmon.pcap     the same, all of them, as the guest's kernel saw it
 //! ```
 
 use crate::case::{Capture, CaseResult, MEMORY_MIB, Setting, Start};

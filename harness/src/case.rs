@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{FAMILIES, check_scrapes, cross_check, expect, unseen};
+use crate::expect::{FAMILIES, check_monitor, check_scrapes, cross_check, expect, unseen};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
@@ -204,7 +204,7 @@ fn assess(
     result.evidence = guest.evidence.clone();
     result.splats = splats::find(&result.kernel, &result.evidence.kmsg);
     result.expected = expect(scenario, &result.evidence);
-    let outcome = judge(ending, &result, qemu);
+    let outcome = judge(scenario, ending, &result, qemu);
     result.conclude(outcome)
 }
 
@@ -258,7 +258,12 @@ fn converse(guest: &mut Guest<'_>, setting: Setting<'_>, scenario: &Scenario) ->
 }
 
 /// A wrong value outranks a complaint of the kernel, which outranks a series that is missing.
-fn judge(ending: &Ending, result: &CaseResult, qemu: Option<QemuEnd>) -> Outcome {
+fn judge(
+    scenario: &Scenario,
+    ending: &Ending,
+    result: &CaseResult,
+    qemu: Option<QemuEnd>,
+) -> Outcome {
     let CaseResult {
         evidence, expected, ..
     } = result;
@@ -269,6 +274,7 @@ fn judge(ending: &Ending, result: &CaseResult, qemu: Option<QemuEnd>) -> Outcome
     }
     let mut differences = compare(evidence, expected);
     differences.extend(cross_check(evidence));
+    differences.extend(check_monitor(scenario, evidence));
     if !differences.is_empty() {
         return Outcome::Differs { differences };
     }

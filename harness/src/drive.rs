@@ -92,6 +92,15 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
+/// The controllers of a scenario that live in this process.
+#[derive(Debug)]
+struct Connected {
+    outside: Outside,
+    /// The folder where captures are, while it lasts.
+    captures: TempDir,
+    dongles: usize,
+}
+
 /// A guest and what it has said so far.
 #[derive(Debug)]
 pub struct Guest<'a> {
@@ -103,7 +112,7 @@ pub struct Guest<'a> {
     pub timings: Timings,
     stage0_records: u32,
     start: Instant,
-    outside: Option<(Outside, TempDir)>,
+    outside: Option<Connected>,
 }
 
 const PING_PATH: &str = "/run/ping";
@@ -197,13 +206,17 @@ impl<'a> Guest<'a> {
             return Ok(());
         }
         self.tell("plugging dongles in");
-        let (outside, sockets) = Outside::start(scenario)?;
         let captures = TempDir::new().context("failed to make a folder for captures")?;
+        let (outside, sockets) = Outside::start(scenario, captures.path())?;
         for (number, socket) in sockets.iter().enumerate() {
             let capture = captures.path().join(capture_name(number));
             self.vm.add_dongle(number, socket, &capture)?;
         }
-        self.outside = Some((outside, captures));
+        self.outside = Some(Connected {
+            outside,
+            captures,
+            dongles: sockets.len(),
+        });
         Ok(())
     }
 
@@ -308,31 +321,42 @@ impl<'a> Guest<'a> {
     /// Lets a machine whose port closed end by itself, so that its last words are heard, and
     /// takes down its console. `None`: it had to be killed.
     pub fn finish(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
-        if let Some((outside, captures)) = self.outside.take() {
-            self.take_captures(outside.len(), captures.path());
+        if let Some(Connected {
+            outside,
+            captures,
+            dongles,
+        }) = self.outside.take()
+        {
+            self.take_captures(outside, captures.path(), dongles);
         }
         let status = self.vm.end(patience);
         self.evidence.console = self.vm.console().tail(60);
         status
     }
 
-    /// Files what QEMU captured of each dongle. It writes the last of it when the dongle goes.
-    fn take_captures(&mut self, dongles: usize, folder: &Path) {
+    /// Files what was captured of the controllers outside: by QEMU, which writes the last of it when the dongle goes, and at their own
+    /// boundaries.
+    fn take_captures(&mut self, outside: Outside, folder: &Path, dongles: usize) {
         for number in 0..dongles {
             if let Err(error) = self.vm.remove_dongle(number) {
                 tracing::debug!(number, %error, "a dongle stays until QEMU ends");
             }
-            let name = capture_name(number);
+        }
+        if let Err(error) = outside.stop() {
+            tracing::warn!(%error, "controllers ended badly");
+        }
+        let numbers = 0..dongles;
+        for name in numbers.flat_map(|n| [capture_name(n), format!("hci{n}.btsnoop")]) {
             match fs::read(folder.join(&name)) {
                 Ok(capture) => drop(self.evidence.usb_captures.insert(name, capture)),
-                Err(error) => tracing::warn!(name, %error, "there is no capture of a dongle"),
+                Err(error) => tracing::debug!(name, %error, "there is no such capture"),
             }
         }
     }
 
     fn answer(&mut self, ask: Ask) -> Result<(), Ending> {
         let answer = match &mut self.outside {
-            Some((outside, _)) => outside.answer(ask, &mut self.evidence),
+            Some(connected) => connected.outside.answer(ask, &mut self.evidence),
             None => Answer::Refused {
                 error: "there are no controllers outside".to_owned(),
             },

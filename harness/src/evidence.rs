@@ -5,7 +5,7 @@ use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
-    Period, Scrape, Stage0Record,
+    Period, Scrape, Stage0Record, UsbPlace,
 };
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -36,7 +36,11 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub usb: BTreeMap<u16, Vec<UsbTransfers>>,
-    /// What crossed those buses, as QEMU saw it, by file name; files of their own beside the report.
+    /// Where the devices are on USB.
+    #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub usb_places: Vec<UsbPlace>,
+    /// What crossed those buses, as QEMU and the guest's monitor saw it, by file name; files of their own beside the report.
     #[serde(skip)]
     pub usb_captures: BTreeMap<String, Vec<u8>>,
     /// The kernel's own counters, by hci index.
@@ -81,6 +85,9 @@ pub struct Evidence {
     /// Last lines of the serial console and of QEMU.
     pub console: Vec<String>,
 }
+
+/// Name of the capture of the guest's own USB monitor.
+pub const USB_MONITOR: &str = "usbmon.pcap";
 
 /// How the conversation with a guest ended.
 #[derive(Debug)]
@@ -183,6 +190,11 @@ impl Evidence {
                 self.observed = Some(snapshot);
             }
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
+            AgentRecord::UsbPlace(place) => self.usb_places.push(place),
+            AgentRecord::UsbMonitor { pcap } => {
+                let capture = self.usb_captures.entry(USB_MONITOR.to_owned());
+                capture.or_default().extend(pcap);
+            }
             // Whoever answers it files what comes of it.
             AgentRecord::Ask(_) => {}
             AgentRecord::Trial(trial) => self.trials.push(trial),

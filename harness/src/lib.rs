@@ -30,3 +30,4 @@ pub mod sit;
 pub mod size;
 pub mod splats;
 mod sys;
+pub mod usbmon;

@@ -5,11 +5,12 @@
 use crate::evidence::Evidence;
 use controller::transport::usbredir::{DongleSettings, UsbControl, UsbPort};
 use controller::transport::{Port, ServeError, Server};
-use controller::{Air, ControllerId, Entry};
+use controller::{Air, BtsnoopFiles, ControllerId, Entry};
 use evidence::{Answer, Ask, PacketCounts, Place, Scenario, Sight, Transport};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// Why controllers cannot be served from here.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum OutsideError {
     /// A socket cannot be made.
     #[error("failed to make a socket for a dongle")]
     Socket(#[source] io::Error),
+    /// What crossed cannot be written down.
+    #[error("failed to write a capture")]
+    Capture(#[source] io::Error),
     /// The thread cannot be started.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -39,12 +43,17 @@ struct Dongle {
 }
 
 impl Outside {
-    /// Starts the controllers of a scenario; gives the sockets that QEMU is to have, in their order.
+    /// Starts the controllers of a scenario; gives the sockets that QEMU is to have, in their order. What crosses the controllers'
+    /// boundaries is captured into a folder.
     ///
     /// # Errors
     /// See [`OutsideError`].
-    pub fn start(scenario: &Scenario) -> Result<(Self, Vec<OwnedFd>), OutsideError> {
+    pub fn start(
+        scenario: &Scenario,
+        captures: &Path,
+    ) -> Result<(Self, Vec<OwnedFd>), OutsideError> {
         let mut air = Air::new();
+        air.set_tap(Box::new(BtsnoopFiles::new(captures, "hci")));
         let mut ports: Vec<Box<dyn Port>> = Vec::new();
         let (mut dongles, mut sockets) = (Vec::new(), Vec::new());
         for (number, profile) in scenario.controllers.iter().enumerate() {
@@ -68,16 +77,16 @@ impl Outside {
         Ok((Self { server, dongles }, sockets))
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.dongles.len()
-    }
-
-    /// Are there none?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.dongles.is_empty()
+    /// Ends the controllers, and writes out what is left of the captures.
+    ///
+    /// # Errors
+    /// The serving thread failed, or a capture cannot be written.
+    pub fn stop(self) -> Result<(), OutsideError> {
+        let mut air = self.server.stop()?;
+        match air.take_tap() {
+            Some(mut tap) => tap.finish().map_err(OutsideError::Capture),
+            None => Ok(()),
+        }
     }
 
     /// Does what the agent asks for.

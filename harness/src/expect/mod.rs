@@ -7,6 +7,7 @@ mod latency;
 mod scrape;
 mod socket;
 mod unseen;
+mod urb;
 mod witness;
 
 use crate::evidence::Evidence;
@@ -15,12 +16,14 @@ use metrics::{Family, Snapshot};
 
 pub use scrape::check_scrapes;
 pub use unseen::unseen;
+pub use urb::check_monitor;
 pub use witness::cross_check;
 
 /// The families whose values are expected, series by series.
 pub const FAMILIES: &[Family] = &[
     Family::Socket,
     Family::Credits,
+    Family::Urb,
     Family::Latency,
     Family::Hci,
 ];
@@ -31,6 +34,7 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     let mut snapshot = Snapshot::new();
     socket::expect(&mut snapshot, scenario, evidence);
     credits::expect(&mut snapshot, scenario, evidence);
+    urb::expect(&mut snapshot, scenario, evidence);
     latency::expect(&mut snapshot, scenario, evidence);
     hci::expect(&mut snapshot, scenario, evidence);
     snapshot

@@ -28,6 +28,13 @@ pub fn all() -> Vec<Scenario> {
         audio::sco_cvsd(),
         audio::rfcomm(),
         usb::l2cap_over_bulk(),
+        usb::two_dongles(),
+        usb::sco_cvsd(),
+        usb::sco_faults(),
+        usb::stall(),
+        usb::retry(),
+        usb::held(),
+        usb::errors_in(),
     ]
 }
 

@@ -1,16 +1,248 @@
 //! Controllers as USB dongles: packets go through the kernel's own drivers for host controller and dongle.
 
-use super::build::{connected, l2cap, on_usb, scenario, transfer};
-use evidence::{L2capMode, Scenario};
+use super::build::{connect, connected, l2cap, listen, on_usb, scenario, traffic, transfer};
+use controller::transport::usbredir::{UsbEndpoint, UsbFault, UsbFaultAction};
+use controller::{AckPolicy, ControllerId};
+use evidence::{L2capMode, Scenario, Service, Step};
+use std::time::Duration;
+
+/// A frame of 16-bit CVSD as audio servers write it, bytes.
+const CVSD_FRAME: usize = 48;
+
+fn usb(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
+    on_usb(scenario(name, about, steps))
+}
 
 /// Traffic both ways over bulk endpoints.
 pub(super) fn l2cap_over_bulk() -> Scenario {
     let mut steps = connected(l2cap(L2capMode::Basic));
     steps.push(transfer("client", "server", 59, 127));
     steps.push(transfer("server", "client", 61, 331));
-    on_usb(scenario(
+    usb(
         "usb-l2cap",
         "messages both ways over L2CAP between two USB dongles",
         steps,
-    ))
+    )
+}
+
+/// Traffic through both dongles in both directions at once.
+pub(super) fn two_dongles() -> Scenario {
+    let mut steps = vec![listen(l2cap(L2capMode::Basic))];
+    steps.push(connect("client", "server"));
+    steps.push(connect("client2", "server2"));
+    steps.push(Step::Transfer {
+        traffic: vec![
+            traffic("client", "server", 173, 97),
+            traffic("server2", "client2", 179, 89),
+        ],
+    });
+    usb(
+        "usb-two-dongles",
+        "two streams through two USB dongles at once, one each way",
+        steps,
+    )
+}
+
+/// Voice over isochronous endpoints, both ways. The link is closed at the end, so that the streams stand still when they are counted.
+pub(super) fn sco_over_isochronous(
+    name: &str,
+    about: &str,
+    service: Service,
+    bytes: usize,
+) -> Scenario {
+    let mut steps = voice(service);
+    steps.push(transfer("client", "server", 137, bytes));
+    steps.push(transfer("server", "client", 139, bytes));
+    steps.extend(hang_up());
+    usb(name, about, steps)
+}
+
+/// CVSD: alternate setting 2, three packets a frame.
+pub(super) fn sco_cvsd() -> Scenario {
+    let about = "frames of 48 bytes both ways over eSCO between two USB dongles, CVSD";
+    sco_over_isochronous("usb-sco-cvsd", about, Service::Sco, CVSD_FRAME)
+}
+
+/// Voice whose packets go wrong now and then: an error costs a packet of its own here, a short one nothing.
+pub(super) fn sco_faults() -> Scenario {
+    let mut steps = voice(Service::Sco);
+    steps.push(bus_fault(
+        1,
+        UsbEndpoint::ScoIn,
+        5,
+        7,
+        UsbFaultAction::IoError,
+    ));
+    steps.push(transfer("client", "server", 29, CVSD_FRAME));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::ScoIn,
+        3,
+        11,
+        UsbFaultAction::Short(7),
+    ));
+    steps.push(transfer("server", "client", 31, CVSD_FRAME));
+    steps.extend(hang_up());
+    usb(
+        "usb-sco-faults",
+        "voice with seven bad isochronous packets and eleven frames in short ones",
+        steps,
+    )
+}
+
+/// A synchronous link whose isochronous streams run.
+fn voice(service: Service) -> Vec<Step> {
+    let mut steps = connected(service);
+    steps.push(Step::AwaitVoice { controller: 0 });
+    steps.push(Step::AwaitVoice { controller: 1 });
+    steps
+}
+
+/// Ends it and waits until the kernel has taken the streams down.
+fn hang_up() -> Vec<Step> {
+    vec![
+        Step::Close {
+            socket: "client".to_owned(),
+        },
+        Step::AwaitHangUp {
+            socket: "server".to_owned(),
+        },
+        Step::Close {
+            socket: "server".to_owned(),
+        },
+        Step::AwaitNoVoice { controller: 0 },
+        Step::AwaitNoVoice { controller: 1 },
+        Step::Quiet { milliseconds: 100 },
+    ]
+}
+
+/// So many transfers of an endpoint go wrong, after others.
+fn bus_fault(
+    controller: usize,
+    endpoint: UsbEndpoint,
+    after: u64,
+    times: u64,
+    action: UsbFaultAction,
+) -> Step {
+    Step::UsbFault {
+        fault: UsbFault {
+            controller: ControllerId::from_index(controller),
+            endpoint,
+            after,
+            times,
+            action,
+        },
+    }
+}
+
+/// Messages that the endpoint stalls on are lost, each an error of the driver, and each keeps its slot. The controller gives back what did
+/// arrive on command only: so how many slots are free follows from the number of messages.
+pub(super) fn stall() -> Scenario {
+    const LOST: u64 = 5;
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", 3, 101));
+    steps.push(Step::Quiet { milliseconds: 100 });
+    steps.push(Step::Acks {
+        controller: 0,
+        policy: AckPolicy::OnCommand,
+    });
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::AclOut,
+        0,
+        LOST,
+        UsbFaultAction::Stall,
+    ));
+    for bytes in [103, 107, 109, 113, 127] {
+        steps.push(Step::Write {
+            socket: "client".to_owned(),
+            bytes,
+        });
+    }
+    steps.push(transfer("client", "server", 2, 131));
+    usb(
+        "usb-stall",
+        "five messages that the bulk endpoint stalls on",
+        steps,
+    )
+}
+
+/// Errors on the bus that the host controller mends by trying again: no driver hears of them.
+pub(super) fn retry() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::AclOut,
+        2,
+        3,
+        UsbFaultAction::IoError,
+    ));
+    steps.push(transfer("client", "server", 17, 149));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::AclOut,
+        1,
+        4,
+        UsbFaultAction::IoError,
+    ));
+    steps.push(transfer("client", "server", 19, 151));
+    usb(
+        "usb-retry",
+        "three and four errors in a row that the host controller mends",
+        steps,
+    )
+}
+
+/// Each message waits in the bulk endpoint for 20 ms.
+pub(super) fn held() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    let hold = UsbFaultAction::Hold(Duration::from_millis(20));
+    steps.push(bus_fault(0, UsbEndpoint::AclOut, 0, 23, hold));
+    steps.push(transfer("client", "server", 23, 157));
+    usb(
+        "usb-held-urb",
+        "23 messages, each held by the bulk endpoint for 20 ms",
+        steps,
+    )
+}
+
+/// Errors of endpoints towards the host: what they carry comes later, and nothing is lost.
+pub(super) fn errors_in() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(bus_fault(
+        1,
+        UsbEndpoint::AclIn,
+        1,
+        1,
+        UsbFaultAction::Babble,
+    ));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::Events,
+        1,
+        1,
+        UsbFaultAction::Stall,
+    ));
+    steps.push(transfer("client", "server", 43, 163));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::Events,
+        1,
+        1,
+        UsbFaultAction::IoError,
+    ));
+    steps.push(bus_fault(
+        1,
+        UsbEndpoint::AclIn,
+        2,
+        1,
+        UsbFaultAction::Stall,
+    ));
+    steps.push(transfer("client", "server", 47, 167));
+    usb(
+        "usb-errors-in",
+        "babble, stalls and bus errors of endpoints towards the host",
+        steps,
+    )
 }

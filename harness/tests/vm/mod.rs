@@ -4,3 +4,4 @@ mod foretold;
 mod kernels;
 mod left_behind;
 mod trust;
+mod usb;
