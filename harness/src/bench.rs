@@ -6,11 +6,11 @@ use crate::evidence::Ending;
 use crate::machine::{Accel, Vm};
 use crate::saves::{self, NoGuest, Saves, Stage};
 use crate::sys;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use evidence::Scenario;
 use serde::Serialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -191,45 +191,76 @@ fn milliseconds(since: Instant) -> u64 {
     since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// The tools that boot a given kernel file and run a command there: name, program, arguments in
-/// front of and after the kernel.
-const PEERS: [(&str, &str, &[&str], &[&str]); 2] = [
-    ("virtme-ng", "vng", &["--run"], &["--exec", "true"]),
-    ("vmtest", "vmtest", &["--kernel"], &["true"]),
+/// Another tool: its name, its program, and the words for one command on one kernel.
+struct Tool {
+    name: &'static str,
+    program: &'static str,
+    words: fn(kernel: &str, accel: Accel) -> Vec<String>,
+}
+
+/// Both share the machine's file system with the guest; virtiofs would need a daemon of its own.
+const TOOLS: [Tool; 2] = [
+    Tool {
+        name: "virtme-ng",
+        program: "vng",
+        words: |kernel, accel| {
+            let mut words = vec!["--force-9p"];
+            words.extend((accel == Accel::Tcg).then_some("--disable-kvm"));
+            words.extend(["--run", kernel, "--exec", "true"]);
+            words.into_iter().map(str::to_owned).collect()
+        },
+    },
+    Tool {
+        name: "vmtest",
+        program: "vmtest",
+        words: |kernel, _| ["--kernel", kernel, "true"].map(str::to_owned).into(),
+    },
 ];
 const PEER_PATIENCE: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Measures those of them that are installed, and says why not the others.
+/// Measures those tools that are installed, and says why not the others. The kernel must lie as
+/// its packages have it: they look for its modules.
 #[must_use]
 pub fn peers(boots: &Boots, vmlinuz: &Path, times: usize, line: &dyn Fn(&str)) -> Vec<Peer> {
-    let measure = |(name, program, before, after): (_, &str, &[&str], &[&str])| {
-        let kernel = vmlinuz.to_string_lossy();
-        let words: Vec<&str> = [before, &[&kernel], after].concat();
-        line(&format!("{name}, {times} times"));
-        let mut measured = Vec::new();
-        let absent = (0..times).find_map(|_| match run_peer(program, &words) {
-            Ok(run_ms) => {
-                measured.push(run_ms);
-                None
-            }
-            Err(why) => Some(format!("{why:#}")),
-        });
-        let run_ms = if absent.is_none() {
-            Spread::of(measured)
-        } else {
-            None
+    let measure = |tool: &Tool| {
+        let words = (tool.words)(&vmlinuz.to_string_lossy(), boots.accel);
+        line(&format!("{}, {times} times", tool.name));
+        let runs: anyhow::Result<Vec<u64>> =
+            (0..times).map(|_| run_peer(tool.program, &words)).collect();
+        let (run_ms, absent) = match runs {
+            Ok(runs) => (Spread::of(runs), None),
+            Err(why) => (None, Some(format!("{why:#}"))),
         };
         Peer {
-            name,
-            command: format!("{program} {}", words.join(" ")),
+            name: tool.name,
+            command: format!("{} {}", tool.program, words.join(" ")),
             run_ms,
             ratio_to_boot: ratio(run_ms, boots.boot_ms),
             ratio_to_restore: ratio(run_ms, boots.restore_to_talking_ms),
             absent,
         }
     };
-    PEERS.map(measure).into()
+    TOOLS.iter().map(measure).collect()
+}
+
+/// Unpacks packages as they are installed, and names the kernel in them.
+///
+/// # Errors
+/// dpkg-deb is missing or fails, or there is no kernel in them.
+pub fn unpack_for_peers(packages: &[PathBuf], folder: &Path) -> anyhow::Result<PathBuf> {
+    for package in packages {
+        let mut dpkg = Command::new("dpkg-deb");
+        let status = dpkg.arg("-x").args([package, folder]).status();
+        let status = status.context("failed to run dpkg-deb")?;
+        ensure!(status.success(), "dpkg-deb failed on {}", package.display());
+    }
+    let boot = folder.join("boot");
+    let entries = fs::read_dir(&boot).with_context(|| format!("no {}", boot.display()))?;
+    let mut names = entries.flatten().map(|entry| entry.path());
+    names
+        .find(|path| path.to_string_lossy().contains("/vmlinuz-"))
+        .context("there is no kernel in the packages")
 }
 
 /// How many times as long, to two decimals.
@@ -240,7 +271,7 @@ fn ratio(theirs: Option<Spread>, ours: Option<Spread>) -> Option<f64> {
 }
 
 /// One run, ended if it takes too long, with everything that it started.
-fn run_peer(program: &str, words: &[&str]) -> anyhow::Result<u64> {
+fn run_peer(program: &str, words: &[String]) -> anyhow::Result<u64> {
     let mut command = Command::new(program);
     command
         .args(words)
@@ -299,7 +330,11 @@ mod tests {
             missing.to_string().contains("is not installed"),
             "{missing}"
         );
-        let failing = run_peer("sh", &["-c", "echo no kernel >&2; exit 3"]).unwrap_err();
+        let failing = run_peer(
+            "sh",
+            &["-c", "echo no kernel >&2; exit 3"].map(str::to_owned),
+        )
+        .unwrap_err();
         let text = failing.to_string();
         assert!(text.contains('3') && text.contains("no kernel"), "{text}");
         assert!(run_peer("true", &[]).is_ok());

@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod expect;
 pub mod foretell;
 pub mod images;
+pub mod kills;
 pub mod machine;
 pub mod matrix;
 pub mod needs;

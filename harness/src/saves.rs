@@ -5,7 +5,7 @@
 
 use crate::drive::{Guest, Image, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::machine::{QEMU, RestoreError, SAVE_WRITER, Talk, Vm, VmSpec};
+use crate::machine::{QEMU, RestoreError, SAVE_WRITER, Saved, Talk, Vm, VmSpec};
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -43,6 +43,14 @@ impl Stage {
             Self::Bluetooth => MODULES,
             Self::Usb => USB_MODULES,
         }
+    }
+}
+
+impl Stage {
+    /// Is its state packed? Unpacking costs more time than reading the rest, so it is not where
+    /// every case begins.
+    fn is_packed(self) -> bool {
+        self == Self::Bare
     }
 }
 
@@ -145,11 +153,13 @@ impl Saves {
                 other => NotRestored::Given(NoGuest::outside(other)),
             })?;
         let start = Instant::now();
-        let (notes, state) = open(&folder).map_err(NotRestored::Broken)?;
-        match Vm::restore(spec, &state, notes.talk) {
+        let (notes, state) = open(&folder, stage).map_err(NotRestored::Broken)?;
+        match Vm::restore(spec, state, notes.talk) {
             Ok(vm) => Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed())),
             Err(RestoreError::Killed) => Err(NotRestored::Given(NoGuest::killed(notes.evidence))),
-            Err(RestoreError::State(error)) => Err(NotRestored::Broken(error.into())),
+            Err(error @ (RestoreError::State(_) | RestoreError::Feed(_))) => {
+                Err(NotRestored::Broken(error.into()))
+            }
             Err(error @ RestoreError::Start(_)) => Err(NotRestored::Given(NoGuest::outside(error))),
         }
     }
@@ -202,6 +212,9 @@ impl Saves {
                 None => error,
             })
         })?;
+        if stage.is_packed() {
+            pack(&file).map_err(NoGuest::outside)?;
+        }
         let notes = Notes {
             talk,
             evidence: guest.evidence,
@@ -271,7 +284,7 @@ impl NoGuest {
 }
 
 /// Changes when what is written beside a state does.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 const STATE: &str = "state";
 const NOTES: &str = "notes.json";
 
@@ -306,16 +319,32 @@ fn describe(spec: &VmSpec, stage: Stage) -> String {
     format!("{tree}, {stage}, {}", spec.accel)
 }
 
-/// What a save holds, checked.
-fn open(folder: &Path) -> anyhow::Result<(Notes, File)> {
+/// What a save holds. A plain state is checked here, a packed one while it is unpacked: QEMU
+/// notices one that was cut, and would run one whose memory has changed.
+fn open(folder: &Path, stage: Stage) -> anyhow::Result<(Notes, Saved)> {
     let notes: Notes = serde_json::from_slice(&fs::read(folder.join(NOTES))?)?;
-    let file = folder.join(STATE);
-    check(&file, notes.state)?;
-    Ok((notes, File::open(file)?))
+    let path = folder.join(STATE);
+    let state = if stage.is_packed() {
+        Saved::Packed(Box::new(zstd::Decoder::new(File::open(path)?)?))
+    } else {
+        check(&path, notes.state)?;
+        Saved::Plain(File::open(path)?)
+    };
+    Ok((notes, state))
 }
 
-/// Refuses a state that is not what was saved: QEMU notices one that was cut, and would run one
-/// whose memory has changed.
+/// Packs a state, with a checksum. The fastest level makes a quarter of it.
+fn pack(file: &Path) -> io::Result<()> {
+    const FASTEST: i32 = 1;
+    let packed = file.with_extension("packed");
+    let mut encoder = zstd::Encoder::new(File::create(&packed)?, FASTEST)?;
+    encoder.include_checksum(true)?;
+    io::copy(&mut File::open(file)?, &mut encoder)?;
+    encoder.finish()?;
+    fs::rename(packed, file)
+}
+
+/// Refuses a state that is not what was saved, without restoring it.
 fn check(file: &Path, wanted: Fingerprint) -> anyhow::Result<()> {
     let found = fingerprint(file)?;
     ensure!(found == wanted, "{} has changed", file.display());
@@ -355,6 +384,7 @@ pub fn spec(image: &Image, accel: crate::machine::Accel, memory_mib: u32) -> VmS
 mod tests {
     use super::*;
     use crate::machine::Accel;
+    use rstest::rstest;
     use std::path::PathBuf;
 
     struct Made {
@@ -433,6 +463,45 @@ mod tests {
         assert!(!changed.contains(&first), "{changed:?}");
         fs::write(made.at("image"), "a new stage 0").unwrap();
         assert_ne!(first, key(&made.saves, &spec, Stage::Bluetooth));
+    }
+
+    /// Check that a state is read as it was saved, packed or not, and that one whose bytes changed
+    /// or were cut cannot be read to its end.
+    #[rstest]
+    #[case(Stage::Bare)]
+    #[case(Stage::Bluetooth)]
+    fn state_is_whole_or_unreadable(#[case] stage: Stage) {
+        let made = Made::new();
+        let file = made.at(STATE);
+        let noise = |n: u32| (n.wrapping_mul(n) >> 7).to_le_bytes()[0];
+        let bytes: Vec<u8> = (0..1_000_000).map(noise).collect();
+        fs::write(&file, &bytes).unwrap();
+        if stage.is_packed() {
+            pack(&file).unwrap();
+        }
+        let notes = Notes {
+            talk: Talk::default(),
+            evidence: Evidence::default(),
+            state: fingerprint(&file).unwrap(),
+        };
+        fs::write(made.at(NOTES), serde_json::to_vec(&notes).unwrap()).unwrap();
+        let read = || {
+            let mut read = Vec::new();
+            match open(made.folder.path(), stage)?.1 {
+                Saved::Plain(mut file) => file.read_to_end(&mut read)?,
+                Saved::Packed(mut state) => state.read_to_end(&mut read)?,
+            };
+            anyhow::Ok(read)
+        };
+        assert_eq!(read().unwrap(), bytes);
+        let whole = fs::read(&file).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        for damaged in [&changed[..], &whole[..middle]] {
+            fs::write(&file, damaged).unwrap();
+            assert!(read().is_err());
+        }
     }
 
     /// Check that a state that lost or changed a byte is refused before QEMU sees it.

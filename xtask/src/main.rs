@@ -8,6 +8,8 @@
     reason = "a command-line tool says on stderr what it does"
 )]
 
+#[path = "../../probes/build/compile.rs"]
+mod compile;
 mod external_btf;
 mod harness;
 mod payload;

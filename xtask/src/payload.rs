@@ -1,9 +1,11 @@
 //! Building what goes into a guest: static stage 0, static agent, probe objects.
 
-use crate::external_btf;
-use anyhow::{Context as _, ensure};
+use crate::{compile, external_btf};
+use anyhow::Context as _;
 use serde_json::Value;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use xshell::{Shell, cmd};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -17,25 +19,63 @@ pub(crate) fn build(shell: &Shell) -> anyhow::Result<PathBuf> {
     let stage0 = build_package(shell, "stage0")?;
     let agent = build_package(shell, "agent")?;
     let folder = target_folder(shell)?.join("payload");
-    let objects = folder.join("objects");
-    shell.remove_path(&objects)?;
-    shell.create_dir(&objects)?;
+    shell.create_dir(&folder)?;
     shell.copy_file(executable(&stage0, "stage0")?, folder.join("stage0"))?;
     shell.copy_file(executable(&agent, "agent")?, folder.join("agent"))?;
-    let mut count = 0;
-    for file in shell.read_dir(out_dir(&agent, "probes")?)? {
-        if file.to_string_lossy().ends_with(".bpf.o") {
-            shell.copy_file(&file, &objects)?;
-            count += 1;
-        }
-    }
-    ensure!(count > 0, "the build of probes made no object");
+    let objects = folder.join("objects");
+    let headers = out_dir(&agent, "libbpf-sys")?.join("include");
+    compile_objects(&crate::root().join("probes"), &headers, &objects)?;
     for file in shell.read_dir(external_btf::FOLDER)? {
         if file.extension().is_some_and(|extension| extension == "btf") {
             shell.copy_file(&file, &objects)?;
         }
     }
     Ok(folder)
+}
+
+/// Compiles the eBPF programs, all of them if a source is newer than an object; nothing else
+/// depends on them.
+fn compile_objects(package: &Path, headers: &Path, objects: &Path) -> anyhow::Result<()> {
+    let sources = [package.join("bpf"), package.join("build")];
+    let newest = sources.iter().filter_map(|folder| newest(folder)).max();
+    let finished = objects.join(FINISHED);
+    let made = modified(&finished);
+    if made.is_some() && made > newest.or_else(|| modified(headers)) {
+        return Ok(());
+    }
+    if objects.exists() {
+        fs::remove_dir_all(objects).context("failed to remove old objects")?;
+    }
+    fs::create_dir_all(objects).context("failed to create the folder for objects")?;
+    let setting = compile::Setting {
+        package,
+        headers,
+        architecture: std::env::consts::ARCH,
+    };
+    compile::all(setting, objects).map_err(anyhow::Error::msg)?;
+    fs::write(finished, "").context("failed to write in the folder for objects")
+}
+
+/// Stands beside the objects when all of them are there.
+const FINISHED: &str = ".finished";
+
+/// When the newest file below a folder was changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let paths = entries.map(|entry| entry.path());
+    // A folder changes when a file in it comes or goes.
+    let times = paths.filter_map(|path| {
+        if path.is_dir() {
+            newest(&path)
+        } else {
+            modified(&path)
+        }
+    });
+    times.chain(modified(folder)).max()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 /// Cargo's messages about one static build.
@@ -46,6 +86,7 @@ fn build_package(shell: &Shell, package: &str) -> anyhow::Result<Vec<Value>> {
          --message-format json-render-diagnostics"
     )
     .env("RUSTFLAGS", "-C target-feature=+crt-static")
+    .env("BT_PROBE_OBJECTS", "apart")
     .quiet()
     .read()
     .with_context(|| format!("failed to build {package}"))?;
@@ -65,9 +106,11 @@ fn executable(messages: &[Value], name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cargo named no executable {name}"))
 }
 
-/// Where the build script of a package of this workspace put its products.
+/// Where the build script of a package put its products.
 fn out_dir(messages: &[Value], package: &str) -> anyhow::Result<PathBuf> {
-    let of_package = |id: &str| id.contains(&format!("/{package}#"));
+    // `path+file:///…/probes#0.1.0`, `registry+…#libbpf-sys@1.7.0`
+    let of_package =
+        |id: &str| id.contains(&format!("/{package}#")) || id.contains(&format!("#{package}@"));
     messages
         .iter()
         .filter(|message| message["reason"] == "build-script-executed")
@@ -107,6 +150,7 @@ mod tests {
             executable(&messages, "agent").unwrap(),
             Path::new("/t/agent")
         );
+        assert_eq!(out_dir(&messages, "libbpf-sys").unwrap(), Path::new("/a"));
         assert!(out_dir(&messages, "metrics").is_err());
     }
 }

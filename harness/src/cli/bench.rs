@@ -6,11 +6,14 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use harness::bench::{self, Plan};
 use harness::drive::Watch;
+use harness::kills;
+use harness::progress::Progress;
 use harness::scenarios;
-use kernels::Manifest;
+use kernels::{KernelId, Lock, Manifest};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use vm_images::{Entry, Kind};
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -23,6 +26,24 @@ pub(crate) struct Options {
 enum Command {
     /// Boot, save, restore and push on one kernel, as JSON; virtme-ng and vmtest too where they are installed
     Boot(BootOptions),
+    /// Kill runs at moments spread over their time, and count the QEMUs that outlive them; exit code 1 if any does
+    Kills(KillOptions),
+}
+
+#[derive(Debug, Args)]
+struct KillOptions {
+    /// The kernel
+    #[arg(long, value_name = "KERNEL", default_value = "debian:6.12")]
+    kernel: String,
+    /// The scenario
+    #[arg(long, value_name = "SCENARIO", default_value = "l2cap-seqpacket")]
+    scenario: String,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    times: usize,
+    /// More options for the runs that are killed
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    more: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +65,7 @@ struct BootOptions {
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.command {
         Command::Boot(options) => boot(options),
+        Command::Kills(options) => kills(options),
     }
 }
 
@@ -77,11 +99,44 @@ fn boot(options: &BootOptions) -> anyhow::Result<ExitCode> {
     let line = |text: &str| lab.progress.line(text);
     let mut boots = bench::boots(plan, watch, &line)?;
     if options.peer_times > 0 {
-        // What other tools boot is the kernel as it was packaged.
-        let folder = image.kernel.parent().map(PathBuf::from).unwrap_or_default();
-        let vmlinuz = folder.join("vmlinuz");
+        let folder = tempfile::tempdir().context("failed to create a temporary folder")?;
+        let packages = packages(&lab, &kernel)?;
+        let vmlinuz = bench::unpack_for_peers(&packages, folder.path())?;
         boots.peers = bench::peers(&boots, &vmlinuz, options.peer_times, &line);
     }
     print(&(serde_json::to_string_pretty(&boots)? + "\n"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The kernel's packages, as they lie in the cache.
+fn packages(lab: &Lab, kernel: &KernelId) -> anyhow::Result<Vec<PathBuf>> {
+    let lock = Lock::load(lab.images.lock_file())?;
+    let wanted: Vec<String> = lock
+        .get(kernel)
+        .context("other tools are measured on kernels of the archive; give --peer-times 0")?
+        .packages
+        .iter()
+        .map(|package| package.sha256.to_string())
+        .collect();
+    let entries = lab.images.cache().entries()?.into_iter();
+    let is_wanted = |entry: &Entry| {
+        entry.kind == Kind::Package && wanted.iter().any(|hash| entry.name.starts_with(hash))
+    };
+    Ok(entries.filter(is_wanted).map(|entry| entry.path).collect())
+}
+
+fn kills(options: &KillOptions) -> anyhow::Result<ExitCode> {
+    let harness = std::env::current_exe().context("failed to find this program")?;
+    let command = || {
+        let mut command = std::process::Command::new(&harness);
+        command
+            .args(["test-kernels", "--kernel", &options.kernel])
+            .args(["--scenario", &options.scenario, "--repeat", "4"])
+            .args(&options.more);
+        command
+    };
+    let progress = Progress::on_stderr();
+    let kills = kills::kill_often(&command, options.times, &|text| progress.line(text))?;
+    print(&(serde_json::to_string_pretty(&kills)? + "\n"));
+    Ok(ExitCode::from(u8::from(kills.left > 0)))
 }

@@ -97,9 +97,29 @@ pub enum RestoreError {
     /// QEMU cannot use the state.
     #[error(transparent)]
     State(#[from] QmpError),
+    /// The state cannot be read to its end.
+    #[error("the saved state cannot be read")]
+    Feed(#[source] io::Error),
     /// Somebody killed QEMU meanwhile.
     #[error("QEMU was killed")]
     Killed,
+}
+
+/// The state of a machine that was saved.
+pub enum Saved {
+    /// As QEMU wrote it.
+    Plain(File),
+    /// What gives QEMU's bytes when it is read.
+    Packed(Box<dyn Read + Send>),
+}
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(file) => f.debug_tuple("Plain").field(file).finish(),
+            Self::Packed(_) => f.debug_tuple("Packed").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// A running QEMU. Dropping it kills it and waits for its end.
@@ -134,18 +154,39 @@ impl Vm {
         Self::launch(spec, None)
     }
 
-    /// Starts QEMU with a state that [`Vm::save`] wrote for the same `spec`.
+    /// Starts QEMU with a state that [`Vm::save`] wrote for the same `spec`. The machine runs only
+    /// once a packed state has been read to its end without an error.
     ///
     /// # Errors
     /// QEMU cannot be started, or cannot use the state.
-    pub fn restore(spec: &VmSpec, state: &File, talk: Talk) -> Result<Self, RestoreError> {
-        let state = state.try_clone().map_err(RestoreError::Start)?;
-        let mut vm = Self::launch(spec, Some((state.into(), talk))).map_err(RestoreError::Start)?;
-        let resumed = vm.qmp.greet().and_then(|()| vm.qmp.resume());
-        match resumed {
-            Ok(()) => Ok(vm),
-            Err(error) => Err(vm.blame(error)),
+    pub fn restore(spec: &VmSpec, state: Saved, talk: Talk) -> Result<Self, RestoreError> {
+        let (incoming, packed) = match state {
+            Saved::Plain(file) => (OwnedFd::from(file), None),
+            Saved::Packed(packed) => {
+                let (incoming, feed) = io::pipe().map_err(RestoreError::Start)?;
+                (incoming.into(), Some((packed, feed)))
+            }
+        };
+        let mut vm = Self::launch(spec, Some((incoming, talk))).map_err(RestoreError::Start)?;
+        let feeder = thread::spawn(move || match packed {
+            Some((mut packed, mut feed)) => io::copy(&mut packed, &mut feed).map(drop),
+            None => Ok(()),
+        });
+        let arrived = vm.qmp.greet().and_then(|()| vm.qmp.await_state());
+        // Without QEMU the feeder has nobody to write to, and ends.
+        let arrived = arrived.map_err(|error| vm.blame(error));
+        let fed = feeder
+            .join()
+            .unwrap_or_else(|_panic| Err(io::Error::other("whoever read it panicked")));
+        match (arrived, fed) {
+            (Ok(()), Ok(())) => {}
+            // QEMU hung up first, and has its own reason.
+            (Err(error), Err(fed)) if fed.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+            (_, Err(fed)) => return Err(RestoreError::Feed(fed)),
+            (Err(error), Ok(())) => return Err(error),
         }
+        vm.qmp.resume().map_err(|error| vm.blame(error))?;
+        Ok(vm)
     }
 
     /// Whose fault is it that a state does not come back? Somebody who kills QEMU (or a kernel

@@ -122,17 +122,21 @@ impl Qmp {
         }
     }
 
-    /// Waits until a state has come in, then lets the machine run.
-    pub(super) fn resume(&mut self) -> Result<(), QmpError> {
+    /// Waits until a state has come in.
+    pub(super) fn await_state(&mut self) -> Result<(), QmpError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let state = self.execute("query-status", json!({}))?;
             match state["status"].as_str() {
                 Some("inmigrate") if Instant::now() < deadline => sleep(PAUSE),
-                Some("paused" | "postmigrate") => break,
+                Some("paused" | "postmigrate") => return Ok(()),
                 _ => return Err(migration("restore", &state)),
             }
         }
+    }
+
+    /// Lets a machine run whose state has come in.
+    pub(super) fn resume(&mut self) -> Result<(), QmpError> {
         self.execute("cont", json!({})).map(|_nothing| ())
     }
 
@@ -239,7 +243,7 @@ mod tests {
         let mut qmp = Qmp::new(ours).unwrap();
         qmp.greet().unwrap();
         qmp.greet().unwrap();
-        let error = qmp.resume().unwrap_err().to_string();
+        let error = qmp.await_state().unwrap_err().to_string();
         assert_eq!(error, "QEMU refused query-status: no");
         drop(qemu.join().unwrap());
         assert!(matches!(qmp.resume(), Err(QmpError::Line { .. })));
