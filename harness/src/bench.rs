@@ -3,7 +3,7 @@
 use crate::case::MEMORY_MIB;
 use crate::drive::{Guest, Image, Payload, Watch};
 use crate::evidence::Ending;
-use crate::machine::{Accel, Vm};
+use crate::machine::{Accel, Vm, VmSpec};
 use crate::saves::{self, NoGuest, Saves, Stage};
 use crate::sys;
 use anyhow::{Context as _, anyhow, ensure};
@@ -117,13 +117,42 @@ pub struct Plan<'a> {
 /// A guest dies, or something outside fails.
 pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::Result<Boots> {
     let spec = saves::spec(plan.image, plan.accel, MEMORY_MIB);
+    let [boot, modules, save, save_bytes] = boot_often(plan, &spec, watch, line)?;
+    let [restore, talk, push] = restore_often(plan, &spec, watch, line)?;
+    let objects = plan.payload.objects.iter().map(|(_, bytes)| bytes.len());
+    let push_bytes = plan.payload.agent.len() + objects.sum::<usize>();
+    Ok(Boots {
+        schema: SCHEMA,
+        kernel: plan.kernel.to_owned(),
+        release: plan.image.release.clone(),
+        accel: plan.accel,
+        times: plan.times,
+        boot_ms: Spread::of(boot),
+        modules_ms: Spread::of(modules),
+        save_ms: Spread::of(save),
+        save_bytes: Spread::of(save_bytes),
+        restore_ms: Spread::of(restore),
+        restore_to_talking_ms: Spread::of(talk),
+        push_ms: Spread::of(push),
+        push_bytes: push_bytes as u64,
+        peers: Vec::new(),
+    })
+}
+
+/// Boot, modules, save, and bytes of the save, of each time.
+fn boot_often(
+    plan: Plan<'_>,
+    spec: &VmSpec,
+    watch: Watch<'_>,
+    line: &dyn Fn(&str),
+) -> anyhow::Result<[Vec<u64>; 4]> {
     let folder = tempfile::tempdir().context("failed to create a temporary folder")?;
     let state = folder.path().join("state");
-    let mut columns: [Vec<u64>; 7] = Default::default();
-    let [boot, modules, save, save_bytes, restore, talk, push] = &mut columns;
+    let mut columns: [Vec<u64>; 4] = Default::default();
+    let [boot, modules, save, save_bytes] = &mut columns;
     for time in 0..plan.times {
         line(&format!("boot {} of {}", time + 1, plan.times));
-        let vm = Vm::start(&spec).context("cannot start QEMU")?;
+        let vm = Vm::start(spec).context("cannot start QEMU")?;
         let mut guest = Guest::new(vm, watch);
         let loaded = guest
             .boot()
@@ -136,15 +165,25 @@ pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::R
         save.push(milliseconds(start));
         save_bytes.push(fs::metadata(&state)?.len());
     }
+    Ok(columns)
+}
+
+/// Restore, restore to the first answer, and push, of each time.
+fn restore_often(
+    plan: Plan<'_>,
+    spec: &VmSpec,
+    watch: Watch<'_>,
+    line: &dyn Fn(&str),
+) -> anyhow::Result<[Vec<u64>; 3]> {
     let restored = || {
         let quiet = &vm_images::Quiet;
-        let guest = plan
-            .saves
-            .guest(&spec, Stage::Bluetooth, watch, quiet, line);
+        let guest = plan.saves.guest(spec, Stage::Bluetooth, watch, quiet, line);
         guest.map_err(no_guest)
     };
     // Makes the save, and brings it into memory, as in a run of more than one case.
     drop(restored()?);
+    let mut columns: [Vec<u64>; 3] = Default::default();
+    let [restore, talk, push] = &mut columns;
     for time in 0..plan.times {
         line(&format!("restore {} of {}", time + 1, plan.times));
         let start = Instant::now();
@@ -155,25 +194,7 @@ pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::R
         guest.push(plan.payload, plan.scenario).map_err(died)?;
         push.extend(guest.timings.push_ms);
     }
-    let objects = plan.payload.objects.iter().map(|(_, bytes)| bytes.len());
-    let push_bytes = plan.payload.agent.len() + objects.sum::<usize>();
-    let [boot, modules, save, save_bytes, restore, talk, push] = columns.map(Spread::of);
-    Ok(Boots {
-        schema: SCHEMA,
-        kernel: plan.kernel.to_owned(),
-        release: plan.image.release.clone(),
-        accel: plan.accel,
-        times: plan.times,
-        boot_ms: boot,
-        modules_ms: modules,
-        save_ms: save,
-        save_bytes,
-        restore_ms: restore,
-        restore_to_talking_ms: talk,
-        push_ms: push,
-        push_bytes: push_bytes as u64,
-        peers: Vec::new(),
-    })
+    Ok(columns)
 }
 
 fn died(ending: Ending) -> anyhow::Error {

@@ -198,30 +198,7 @@ impl Saves {
             guest.finish(Duration::ZERO);
             return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
         }
-        guest.tell("saving");
-        let file = folder.join(STATE);
-        let talk = guest.save(&file);
-        let talk = talk.map_err(|error| {
-            // QEMU does not know why; the program that it writes through does.
-            guest.finish(Duration::ZERO);
-            let mut said = guest.evidence.console.iter();
-            let said = said.find(|line| line.starts_with(SAVE_WRITER)).cloned();
-            let error = anyhow::Error::new(error);
-            NoGuest::Outside(match said {
-                Some(said) => error.context(said),
-                None => error,
-            })
-        })?;
-        if stage.is_packed() {
-            pack(&file).map_err(NoGuest::outside)?;
-        }
-        let notes = Notes {
-            talk,
-            evidence: guest.evidence,
-            state: fingerprint(&file).map_err(NoGuest::outside)?,
-        };
-        let json = serde_json::to_vec(&notes).map_err(NoGuest::outside)?;
-        fs::write(folder.join(NOTES), json).map_err(NoGuest::outside)
+        write(guest, stage, folder)
     }
 
     /// Everything that decides what a saved machine is.
@@ -310,6 +287,34 @@ fn sound(folder: &Path) -> anyhow::Result<()> {
         Ok(notes) => check(&folder.join(STATE), notes.state),
         Err(_) => Ok(()),
     }
+}
+
+/// Saves a guest for good, into an empty folder.
+fn write(mut guest: Guest<'_>, stage: Stage, folder: &Path) -> Result<(), NoGuest> {
+    guest.tell("saving");
+    let file = folder.join(STATE);
+    let talk = guest.save(&file);
+    let talk = talk.map_err(|error| {
+        // QEMU does not know why; the program that it writes through does.
+        guest.finish(Duration::ZERO);
+        let mut said = guest.evidence.console.iter();
+        let said = said.find(|line| line.starts_with(SAVE_WRITER)).cloned();
+        let error = anyhow::Error::new(error);
+        NoGuest::Outside(match said {
+            Some(said) => error.context(said),
+            None => error,
+        })
+    })?;
+    if stage.is_packed() {
+        pack(&file).map_err(NoGuest::outside)?;
+    }
+    let notes = Notes {
+        talk,
+        evidence: guest.evidence,
+        state: fingerprint(&file).map_err(NoGuest::outside)?,
+    };
+    let json = serde_json::to_vec(&notes).map_err(NoGuest::outside)?;
+    fs::write(folder.join(NOTES), json).map_err(NoGuest::outside)
 }
 
 /// What people call a saved machine: the folder of its kernel begins with the release.

@@ -76,27 +76,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let why = last.map_or_else(|| "stopped".to_owned(), |result| result.outcome.detail());
         anyhow::bail!("no answer: {why}");
     };
-    let name = |place: usize| kernels.get(place).map(ToString::to_string);
-    let (before, change) = match found {
-        Found::SameAtBothEnds(class) => (class, None),
-        Found::At {
-            place,
-            before,
-            after,
-        } => (before, Some((place, after))),
-    };
-    let finding = Finding {
-        scenario: scenario.name,
-        last_before: change.and_then(|(place, _)| name(place - 1)),
-        before,
-        first_after: change.and_then(|(place, _)| name(place)),
-        after: change.map(|(_, class)| class),
-        detail: change
-            .and_then(|(place, _)| seen.get(&place))
-            .map_or_else(String::new, |result| result.outcome.detail()),
-        looked_at: seen.len(),
-        of: kernels.len(),
-    };
+    let finding = Finding::new(scenario.name, &kernels, found, &seen);
     print(&if options.json {
         serde_json::to_string_pretty(&finding)? + "\n"
     } else {
@@ -106,6 +86,35 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 impl Finding {
+    fn new(
+        scenario: String,
+        kernels: &[KernelId],
+        found: Found<Class>,
+        seen: &BTreeMap<usize, CaseResult>,
+    ) -> Self {
+        let name = |place: usize| kernels.get(place).map(ToString::to_string);
+        let (before, change) = match found {
+            Found::SameAtBothEnds(class) => (class, None),
+            Found::At {
+                place,
+                before,
+                after,
+            } => (before, Some((place, after))),
+        };
+        Self {
+            scenario,
+            last_before: change.and_then(|(place, _)| name(place - 1)),
+            before,
+            first_after: change.and_then(|(place, _)| name(place)),
+            after: change.map(|(_, class)| class),
+            detail: change
+                .and_then(|(place, _)| seen.get(&place))
+                .map_or_else(String::new, |result| result.outcome.detail()),
+            looked_at: seen.len(),
+            of: kernels.len(),
+        }
+    }
+
     fn to_text(&self) -> String {
         let Self {
             scenario,
