@@ -171,12 +171,13 @@ impl Prophet {
             .with_context(|| format!("{} is in no unpacked kernel", image.kernel.display()))?;
         let files = KernelFiles::of_tree(&KernelTree::open(folder)?);
         let surface = files.surface(&Wanted::All)?;
+        // Type information for kernels that have none of their own lies beside the objects.
         let objects = objects
             .iter()
-            .map(|(name, bytes)| {
-                let stem = name.strip_suffix(".bpf.o").unwrap_or(name).to_owned();
-                let object = Object::parse(bytes).with_context(|| format!("failed to read {name}"));
-                object.map(|object| (stem, object))
+            .filter_map(|(name, bytes)| Some((name.strip_suffix(".bpf.o")?, bytes)))
+            .map(|(stem, bytes)| {
+                let object = Object::parse(bytes).with_context(|| format!("failed to read {stem}"));
+                object.map(|object| (stem.to_owned(), object))
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { surface, objects })
