@@ -145,6 +145,14 @@ impl Controllers {
         Ok(self.home.look()?.now_ns)
     }
 
+    /// The N of hciN of the n-th controller.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub(crate) fn hci(&self, number: usize) -> anyhow::Result<u16> {
+        Ok(self.place(number)?.hci)
+    }
+
     fn place(&self, number: usize) -> anyhow::Result<&Place> {
         self.places
             .get(number)

@@ -9,9 +9,9 @@ use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
 use controller::BdAddr;
-use evidence::{AgentRecord, Direction, Period, Service, Step, Traffic};
+use evidence::{AgentRecord, Direction, Period, Service, Stamp, Step, Traffic};
 use exporter::Collector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
@@ -26,6 +26,8 @@ struct Stage<'a> {
     services: BTreeMap<String, (BdAddr, Service)>,
     /// Length and number of the messages that a socket was filled with.
     filled: BTreeMap<String, (usize, u32)>,
+    /// The sockets whose writes the kernel stamps.
+    stamped: BTreeSet<String>,
 }
 
 /// The sockets of a scenario, open while this lives: closing one makes packets.
@@ -53,6 +55,7 @@ pub(crate) fn carry_out(
         sockets: BTreeMap::new(),
         services: BTreeMap::new(),
         filled: BTreeMap::new(),
+        stamped: BTreeSet::new(),
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
@@ -98,6 +101,8 @@ fn describe(step: &Step) -> String {
         Step::FailingRead { socket, errno } => {
             format!("{socket} reads, to fail with errno {errno}")
         }
+        Step::StampWrites { socket } => format!("have writes of {socket} stamped"),
+        Step::ReadStamps { socket, .. } => format!("read the stamps of {socket}"),
         Step::Close { socket } => format!("close {socket}"),
         Step::AwaitHangUp { socket } => format!("await the end of {socket}"),
         Step::Quiet { milliseconds } => format!("await {milliseconds} ms without packets"),
@@ -152,6 +157,12 @@ impl Stage<'_> {
                 errno,
             } => self.failing_write(socket, *bytes, *errno),
             Step::FailingRead { socket, errno } => self.failing_read(socket, *errno),
+            Step::StampWrites { socket } => self.stamp_writes(socket),
+            Step::ReadStamps {
+                socket,
+                controller,
+                packets,
+            } => self.read_stamps(socket, *controller, *packets),
             Step::Close { socket } => self.close(socket),
             Step::AwaitHangUp { socket } => self
                 .socket(socket)?
@@ -290,6 +301,60 @@ impl Stage<'_> {
             self.calls.note(socket.protocol(), Direction::Read, result),
             errno,
         )
+    }
+
+    fn stamp_writes(&mut self, name: &str) -> anyhow::Result<()> {
+        let stamped = self.socket(name)?.stamp_writes();
+        if stamped.context("failed to set SO_TIMESTAMPING")? {
+            self.stamped.insert(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Does nothing where the kernel does not stamp: there the call would read data.
+    fn read_stamps(&mut self, name: &str, controller: usize, packets: usize) -> anyhow::Result<()> {
+        if !self.stamped.contains(name) {
+            return Ok(());
+        }
+        let hci = self.controllers.hci(controller)?;
+        let socket = self.socket(name)?;
+        let mut sent = BTreeMap::new();
+        let mut completed = BTreeMap::new();
+        loop {
+            let read = socket.read_stamp();
+            let (result, stamp) = match read {
+                Ok((bytes, stamp)) => (Ok(bytes), stamp),
+                Err(error) => (Err(error), None),
+            };
+            let noted = self
+                .calls
+                .note(socket.protocol(), Direction::ErrorQueue, result);
+            match noted {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("failed to read a stamp"),
+            }
+            let stamp = stamp.context("the error queue holds something that is no stamp")?;
+            let stamps = if stamp.completed {
+                &mut completed
+            } else {
+                &mut sent
+            };
+            stamps.insert(stamp.write, stamp.at_ns);
+        }
+        let (first, second) = (sent.len(), completed.len());
+        ensure!(
+            (first, second) == (packets, packets) && sent.keys().eq(completed.keys()),
+            "of {packets} packets {first} are stamped as sent, {second} as completed"
+        );
+        let stamps = sent.values().zip(completed.values());
+        let stamps = stamps.map(|(sent_ns, completed_ns)| Stamp {
+            sent_ns: *sent_ns,
+            completed_ns: *completed_ns,
+        });
+        let stamps = stamps.collect();
+        self.port.send(&AgentRecord::Stamps { hci, stamps })?;
+        Ok(())
     }
 
     fn close(&mut self, name: &str) -> anyhow::Result<()> {

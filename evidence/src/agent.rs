@@ -25,6 +25,13 @@ pub enum AgentRecord {
     Lost(Lost),
     /// A step was carried out.
     Step(Period),
+    /// The kernel's own stamps of the packets of one socket, in order.
+    Stamps {
+        /// The N of hciN.
+        hci: u16,
+        /// One for each packet.
+        stamps: Vec<Stamp>,
+    },
     /// What the agent's own socket calls returned, summed up.
     Calls {
         /// One entry per distinct protocol, direction and result.
@@ -97,6 +104,17 @@ pub struct Period {
     pub ended_ns: i64,
 }
 
+/// When the kernel handed a packet to the driver, and when it learned of its completion, on the kernel's wall clock.
+///
+/// Kernel: v6.15 net/bluetooth/hci_conn.c `hci_conn_tx_queue()`, `hci_conn_tx_dequeue()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Just before it went, nanoseconds.
+    pub sent_ns: i64,
+    /// Just after its completion was known, nanoseconds.
+    pub completed_ns: i64,
+}
+
 /// Socket protocol, by the kernel's `BTPROTO_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +155,8 @@ pub enum Direction {
     Write,
     /// recvmsg with MSG_PEEK.
     Peek,
+    /// recvmsg with MSG_ERRQUEUE.
+    ErrorQueue,
 }
 
 impl Direction {
@@ -147,6 +167,7 @@ impl Direction {
             Self::Read => "read",
             Self::Write => "write",
             Self::Peek => "peek",
+            Self::ErrorQueue => "errqueue",
         }
     }
 }

@@ -18,7 +18,9 @@ mod scenario;
 mod stage0;
 
 #[cfg(feature = "scenario")]
-pub use agent::{AgentRecord, CallCount, DeviceCounters, Direction, Period, Protocol, Scrape};
+pub use agent::{
+    AgentRecord, CallCount, DeviceCounters, Direction, Period, Protocol, Scrape, Stamp,
+};
 pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,
 };

@@ -140,6 +140,21 @@ pub enum Step {
         /// The error number that read must fail with.
         errno: i32,
     },
+    /// Have the kernel stamp what a socket writes from now on: when each packet goes to the driver, and when it is completed. Without effect
+    /// on kernels that cannot (before 6.15).
+    StampWrites {
+        /// The socket.
+        socket: String,
+    },
+    /// Read the stamps of everything that was written since [`Step::StampWrites`].
+    ReadStamps {
+        /// The socket.
+        socket: String,
+        /// The controller that it is bound to.
+        controller: usize,
+        /// How many packets there must be.
+        packets: usize,
+    },
     /// Close a socket.
     Close {
         /// The socket.

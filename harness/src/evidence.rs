@@ -5,7 +5,7 @@ use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
-    Period, Scrape, Stage0Record, UsbPlace,
+    Period, Scrape, Stage0Record, Stamp, UsbPlace,
 };
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -50,6 +50,10 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Value>")]
     pub steps: Vec<Period>,
+    /// The kernel's own stamps of what sockets wrote, by hci index, in order.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub stamps: BTreeMap<u16, Vec<Stamp>>,
     /// From when the probes were loaded to when they had been read, on the ledgers' clock.
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
@@ -185,6 +189,9 @@ impl Evidence {
                 self.devices.insert(counters.hci, counters);
             }
             AgentRecord::Step(period) => self.steps.push(period),
+            AgentRecord::Stamps { hci, stamps } => {
+                self.stamps.entry(hci).or_default().extend(stamps);
+            }
             AgentRecord::Observed { period, snapshot } => {
                 self.observed_in = period;
                 self.observed = Some(snapshot);

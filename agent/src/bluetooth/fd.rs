@@ -95,6 +95,55 @@ pub(super) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: c_int) -> i
     usize::try_from(got).map_err(|_negative| io::Error::last_os_error())
 }
 
+/// What recvmsg(2) with MSG_ERRQUEUE gives besides data: level, type and bytes of each control message.
+pub(super) type ControlMessages = Vec<(c_int, c_int, Vec<u8>)>;
+
+/// recvmsg(2) with MSG_ERRQUEUE, without waiting; the number of bytes of data, which are thrown away.
+pub(super) fn recv_error(socket: BorrowedFd<'_>) -> io::Result<(usize, ControlMessages)> {
+    let mut data = [0_u8; 64];
+    // Aligned as control messages are.
+    let mut control = [0_u64; 64];
+    let mut vector = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    };
+    // SAFETY: a message header of zeros is one without anything.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: the header's pointers are good for their lengths during the call.
+    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let got = usize::try_from(got).map_err(|_negative| io::Error::last_os_error())?;
+    let length = message.msg_controllen.min(size_of_val(&control));
+    let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok((
+        got,
+        control_messages(bytes.get(..length).unwrap_or_default()),
+    ))
+}
+
+/// Reads control messages: length (8 bytes, itself and the next two included), level, type, data, padding to 8 bytes.
+fn control_messages(mut bytes: &[u8]) -> ControlMessages {
+    let mut messages = Vec::new();
+    while let Some((header, _)) = bytes.split_first_chunk::<16>() {
+        let word = |at: usize| header.get(at..at + 4).and_then(|word| word.try_into().ok());
+        let length = header
+            .first_chunk::<8>()
+            .map_or(0, |n| u64::from_ne_bytes(*n));
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(data) = bytes.get(16..length) else {
+            break;
+        };
+        let [level, kind] = [8, 12].map(|at| word(at).map_or(0, i32::from_ne_bytes));
+        messages.push((level, kind, data.to_owned()));
+        bytes = bytes.get(length.next_multiple_of(8)..).unwrap_or_default();
+    }
+    messages
+}
+
 /// poll(2) for `events`, or for an error or hang-up.
 ///
 /// # Errors
@@ -203,5 +252,31 @@ fn check(result: c_int) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::control_messages;
+
+    /// Check that control messages are told apart, and that one that is cut or lies about its length ends
+    /// the reading.
+    #[test]
+    fn control_messages_of_any_bytes_are_read_as_far_as_they_go() {
+        let header = |length: u64, level: i32, kind: i32| {
+            [
+                &length.to_ne_bytes()[..],
+                &level.to_ne_bytes(),
+                &kind.to_ne_bytes(),
+            ]
+            .concat()
+        };
+        let padded = [header(19, 1, 2), vec![7, 8, 9, 0, 0, 0, 0, 0]].concat();
+        let both = [padded.clone(), header(16, 3, 4)].concat();
+        let first = (1, 2, vec![7, 8, 9]);
+        assert_eq!(control_messages(&both), [first.clone(), (3, 4, vec![])]);
+        let lying = [padded, header(99, 3, 4)].concat();
+        assert_eq!(control_messages(&lying), [first]);
+        assert_eq!(control_messages(&header(3, 1, 2)), []);
     }
 }

@@ -16,6 +16,20 @@ pub(super) const SOL_BLUETOOTH: c_int = 274;
 pub(super) const BT_VOICE: c_int = 11;
 pub(super) const BT_VOICE_CVSD_16BIT: u16 = 0x0060;
 
+/// Control message with a `struct sock_extended_err`.
+pub(super) const BT_SCM_ERROR: c_int = 4;
+
+/// Kernel: include/uapi/linux/net_tstamp.h.
+pub(super) const SOF_TIMESTAMPING_TX_SOFTWARE: u32 = 1 << 1;
+pub(super) const SOF_TIMESTAMPING_SOFTWARE: u32 = 1 << 4;
+pub(super) const SOF_TIMESTAMPING_OPT_ID: u32 = 1 << 7;
+pub(super) const SOF_TIMESTAMPING_OPT_TSONLY: u32 = 1 << 11;
+/// Since 6.15.
+pub(super) const SOF_TIMESTAMPING_TX_COMPLETION: u32 = 1 << 18;
+/// Kernel: include/uapi/linux/errqueue.h `SCM_TSTAMP_*`.
+pub(super) const SCM_TSTAMP_SND: u32 = 0;
+pub(super) const SCM_TSTAMP_COMPLETION: u32 = 3;
+
 pub(super) const SOL_L2CAP: c_int = 6;
 pub(super) const L2CAP_OPTIONS: c_int = 1;
 pub(super) const L2CAP_MODE_BASIC: u8 = 0;

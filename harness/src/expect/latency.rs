@@ -2,7 +2,7 @@
 
 use crate::evidence::Evidence;
 use controller::{Detail, Entry, LinkKind, PacketKind, Pool};
-use evidence::{Period, Scenario, Step};
+use evidence::{Period, Scenario, Stamp, Step};
 use metrics::Snapshot;
 use metrics::catalogue::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +16,7 @@ pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Ev
             hci: format!("hci{hci}"),
             length_ns: length_ns(evidence.observed_in),
             same_clock: !scenario.is_outside(),
+            stamped: Stamped::of(scenario, evidence, *hci),
             silences: &silences,
             links: BTreeMap::new(),
             acl_freed: Freed::default(),
@@ -68,9 +69,37 @@ struct Host<'a> {
     length_ns: u64,
     /// Is the ledger stamped by the host's clock? If not, it gives no lower limits.
     same_clock: bool,
+    stamped: Stamped<'a>,
     silences: &'a [Period],
     links: BTreeMap<u16, Link>,
     acl_freed: Freed,
+}
+
+/// The kernel's own stamps of what a socket wrote. They lie around what the probes see: the kernel stamps
+/// a packet before it hands it to the driver, and again when it has processed the report of completion.
+/// Kernel: v6.15 net/bluetooth/hci_conn.c `hci_conn_tx_queue()`, `hci_conn_tx_dequeue()`.
+struct Stamped<'a> {
+    /// From when on packets of sockets are stamped.
+    since_ns: i64,
+    stamps: std::slice::Iter<'a, Stamp>,
+}
+
+impl<'a> Stamped<'a> {
+    fn of(scenario: &Scenario, evidence: &'a Evidence, hci: u16) -> Self {
+        let begin = |step: &Step| matches!(step, Step::StampWrites { .. });
+        let begin = scenario.steps.iter().position(begin);
+        let begin = begin.and_then(|at| evidence.steps.get(at));
+        Self {
+            since_ns: begin.map_or(i64::MAX, |period| period.ended_ns),
+            stamps: evidence.stamps.get(&hci).map_or([].iter(), |s| s.iter()),
+        }
+    }
+
+    /// The longest time that the next packet of a socket can have been in the controller.
+    fn limit(&mut self, at_ns: i64) -> Option<u64> {
+        let stamp = (at_ns >= self.since_ns).then(|| self.stamps.next())??;
+        u64::try_from(stamp.completed_ns - stamp.sent_ns).ok()
+    }
 }
 
 /// A link with packets from the host.
@@ -80,8 +109,15 @@ struct Link {
     counted: bool,
     /// Is the last packet part of what a socket sent, and not of the host's own signaling?
     of_socket: bool,
-    /// When each packet came that is not acknowledged.
-    in_flight: VecDeque<i64>,
+    /// The packets that are not acknowledged.
+    in_flight: VecDeque<InFlight>,
+}
+
+/// A packet in the controller.
+struct InFlight {
+    came_ns: i64,
+    /// It cannot be in there for longer.
+    limit_ns: u64,
 }
 
 /// The buffers of one pool: when the host was last without any, and got some.
@@ -131,7 +167,12 @@ impl Host<'_> {
             known.of_socket = header.cid >= 0x40;
         }
         if known.counted {
-            known.in_flight.push_back(at_ns);
+            let begins = l2cap.is_some() && known.of_socket;
+            let limit = begins.then(|| self.stamped.limit(at_ns)).flatten();
+            known.in_flight.push_back(InFlight {
+                came_ns: at_ns,
+                limit_ns: limit.unwrap_or(self.length_ns),
+            });
         }
         let (kind, of_socket) = (known.kind, known.of_socket);
         let waited_ns = match link {
@@ -164,7 +205,7 @@ impl Host<'_> {
         for _ in 0..packets {
             let link = self.links.get_mut(&handle);
             let oldest = link.and_then(|link| Some((link.kind, link.in_flight.pop_front()?)));
-            let Some((kind, came_ns)) = oldest else {
+            let Some((kind, InFlight { came_ns, limit_ns })) = oldest else {
                 self.snapshot.add(&ACKS_UNMATCHED, &[hci], 1);
                 continue;
             };
@@ -172,7 +213,7 @@ impl Host<'_> {
             let low = if self.same_clock { low } else { 0 };
             let labels = [hci, ("kind", kind)];
             self.snapshot
-                .observe_between(&ACK_TIME, &labels, low, self.length_ns);
+                .observe_between(&ACK_TIME, &labels, low, limit_ns);
         }
     }
 
@@ -325,6 +366,40 @@ mod tests {
                 "bluetooth_hci_packets_in_flight 0",
                 "bluetooth_hci_queue_seconds 2 values, sum 0 to 2000000000",
             ]
+        );
+    }
+
+    /// Check that the kernel's own stamps limit the times of what was written after stamping began.
+    #[test]
+    fn stamps_limit_times_from_above() {
+        let scenario = Scenario {
+            name: String::new(),
+            about: String::new(),
+            controllers: Vec::new(),
+            transports: Vec::new(),
+            steps: vec![Step::StampWrites {
+                socket: String::new(),
+            }],
+        };
+        let stamp = Stamp {
+            sent_ns: 5_000_000_000,
+            completed_ns: 5_090_000_000,
+        };
+        let evidence = Evidence {
+            ledgers: BTreeMap::from([(0, vec![data(10, 1), data(20, 0), completed(100, 2)])]),
+            steps: vec![period(12, 13)],
+            stamps: BTreeMap::from([(0, vec![stamp])]),
+            observed_in: period(0, 1000),
+            ..Evidence::default()
+        };
+        let mut snapshot = Snapshot::new();
+        expect(&mut snapshot, &scenario, &evidence);
+        let acks: Vec<_> = snapshot.series_of(&ACK_TIME).collect();
+        let text = acks[0].1.to_string();
+        // 90 ms and 80 ms at least; 1 s for the packet before the stamps, 90 ms for the one after.
+        assert!(
+            text.starts_with("2 values, sum 170000000 to 1090000000 "),
+            "{text}"
         );
     }
 

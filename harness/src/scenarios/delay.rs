@@ -25,18 +25,31 @@ fn acks(policy: AckPolicy) -> [Step; 3] {
     ]
 }
 
-/// So often all buffers are taken, and given back after 97 ms. The host cannot send before it has
-/// learned of it, so that the free slots after each packet do not depend on timing.
+/// So often are all buffers taken.
+const ROUNDS: usize = 5;
+
+/// All buffers are taken, and given back after 97 ms. The host cannot send before it has learned of it,
+/// so that the free slots after each packet do not depend on timing. Kernels that can stamp the packets
+/// too: a third witness, which limits the times from above.
 pub(super) fn delayed_acks() -> Scenario {
+    let client = || "client".to_owned();
     let mut steps = connected(l2cap(L2capMode::Basic));
     steps.extend(acks(AckPolicy::OnCommand));
-    for _ in 0..5 {
+    steps.push(Step::StampWrites { socket: client() });
+    for _ in 0..ROUNDS {
         steps.push(transfer("client", "server", u32::from(SLOTS), 73));
         steps.push(Step::Quiet {
             milliseconds: KEPT_MS,
         });
         steps.push(Step::FlushAcks { controller: 0 });
     }
+    // Until the host has learned of the last ones.
+    steps.push(Step::Quiet { milliseconds: 100 });
+    steps.push(Step::ReadStamps {
+        socket: client(),
+        controller: 0,
+        packets: ROUNDS * usize::from(SLOTS),
+    });
     let about = "a controller that acknowledges packets after 97 ms and more";
     scenario("delayed-acks", about, steps)
 }
