@@ -73,6 +73,8 @@ enum Unavailable {
     PerhapsVoid { symbol: &'static str },
     #[error("kprobes were asked for")]
     NotPreferred,
+    #[error("would miss what comes in an interrupt in the middle of another program")]
+    InterruptsOthers,
 }
 
 /// Chooses the best set of programs of a hook; `refused` are sets that this kernel has turned down.
@@ -173,6 +175,11 @@ fn check(
         }
         AttachKind::Run if target.address == 0 => {
             return Err(Unavailable::AddressHidden { symbol });
+        }
+        AttachKind::Kprobe | AttachKind::Kretprobe
+            if IN_SOFTIRQ.contains(&hook.event) && !surface.real_time =>
+        {
+            return Err(Unavailable::InterruptsOthers);
         }
         AttachKind::Run | AttachKind::Kprobe | AttachKind::Kretprobe => {}
     }
@@ -413,6 +420,20 @@ mod tests {
         };
         let choice = choose(&hook, &surface, Preference::Auto, &[]);
         assert_eq!(choice.taken.map(|(kinds, _)| kinds), Some(kinds));
+    }
+
+    /// Check that an event in softirq context is not measured rather than wrongly where there are kprobes alone.
+    #[test]
+    fn choose_of_softirq_event_without_trampolines_takes_nothing() {
+        let hook = Hook {
+            event: IN_SOFTIRQ[0],
+            structs: &[],
+            ..READ
+        };
+        let choice = choose(&hook, &kernel(), Preference::Kprobe, &[]);
+        assert!(choice.taken.is_none());
+        let why = "kprobe and kretprobe: would miss what comes in an interrupt in the middle of another program";
+        assert_eq!(choice.passed[1], why);
     }
 
     /// Check that a symbol of another module is not taken for the hook's, and is not ambiguous.

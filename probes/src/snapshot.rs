@@ -114,6 +114,13 @@ impl Loaded {
     }
 
     fn read_urbs(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
+        let sees_ends = |(_, _, attached): &(AttachKind, Target, Attached)| {
+            is_of_event(&attached.prog, "usb_giveback")
+        };
+        if !self.attached.iter().any(sees_ends) {
+            // Without the ends of URBs, those that have begun say nothing.
+            return Ok(());
+        }
         let mut devices = decode::urb::Devices::new();
         self.read_map("urb_devices", |entries| {
             devices = decode::urb::devices(entries)?;

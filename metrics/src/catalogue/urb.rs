@@ -41,6 +41,8 @@ const ALL: &[&str] = &[
      that end when their device is gone already.",
     "Standard control requests (to set an alternate setting, say) are usbcore's and not counted; \
      class and vendor requests, which carry commands and firmware, are.",
+    "Completions come in softirq context, where a kprobe misses what interrupts another program: on \
+     kernels without BTF of modules (5.10) the family is absent.",
 ];
 
 /// URBs that were submitted.
