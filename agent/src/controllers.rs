@@ -1,16 +1,17 @@
 //! The scenario's virtual controllers, behind /dev/vhci or on USB, as devices of this kernel.
 
 use crate::bluetooth::device::DeviceControl;
-use crate::home::{self, Home};
+use crate::bluetooth::hci::Management;
+use crate::calls::CallLog;
+use crate::home::Home;
+use crate::inside::Inside;
 use crate::port::Port;
 use anyhow::{Context as _, bail, ensure};
 use controller::transport::usbredir::UsbFault;
-use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
-use controller::transport::{Port as ControllerPort, Server};
-use controller::{AckPolicy, Action, Air, BdAddr, BtsnoopFiles, ControllerId, Fault, Profile};
-use evidence::{Ask, CAPTURE_FOLDER, DeviceCounters, PacketCounts, Scenario, UsbPlace};
+use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault};
+use evidence::{DeviceAction, DeviceCounters, PacketCounts, Scenario, UsbPlace};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,9 @@ struct Place {
     id: ControllerId,
     hci: u16,
     address: BdAddr,
-}
-
-/// Writes down what crosses the controllers' boundaries, for who wants to look at it in a guest
-/// whose case went wrong.
-fn capture(air: &mut Air) -> anyhow::Result<()> {
-    let folder = Path::new(CAPTURE_FOLDER);
-    fs::create_dir_all(folder).context("failed to create the folder for captures")?;
-    air.set_tap(Box::new(BtsnoopFiles::new(folder, "hci")));
-    Ok(())
+    /// Others can page it.
+    has_bredr: bool,
+    plugged: bool,
 }
 
 /// Running controllers, all devices up and connectable. Dropping it unplugs them.
@@ -37,6 +32,8 @@ pub(crate) struct Controllers {
     home: Home,
     control: DeviceControl,
     places: Vec<Place>,
+    /// Events of each device that a process read on the user channel, past the kernel.
+    past_kernel: BTreeMap<u16, u32>,
 }
 
 impl Controllers {
@@ -47,36 +44,70 @@ impl Controllers {
     pub(crate) fn start(scenario: &Scenario, port: &Port) -> anyhow::Result<Self> {
         let control = DeviceControl::open().context("failed to open an HCI socket")?;
         port.phase("creating controllers")?;
-        let (home, places) = if scenario.is_outside() {
-            start_outside(scenario, &control, port)?
+        let home = if scenario.is_outside() {
+            Home::Outside(port.clone())
         } else {
-            start_inside(&scenario.controllers)?
+            Home::Inside(Inside::start(&scenario.controllers)?)
         };
-        let controllers = Self {
+        let mut controllers = Self {
             home,
             control,
-            places,
+            places: Vec::new(),
+            past_kernel: BTreeMap::new(),
         };
-        controllers.bring_up(port)?;
+        // One after the other, so that each is the next device.
+        for (number, profile) in scenario.controllers.iter().enumerate() {
+            port.phase(format!("plugging controller {number} in"))?;
+            let hci = controllers.plug_in(number)?;
+            controllers.places.push(Place {
+                id: ControllerId::from_index(number),
+                hci,
+                address: profile.addr,
+                has_bredr: profile.has_bredr(),
+                plugged: true,
+            });
+        }
+        for place in &controllers.places {
+            port.phase(format!("bringing hci{} up", place.hci))?;
+            controllers.up(place)?;
+        }
         Ok(controllers)
     }
 
-    fn bring_up(&self, port: &Port) -> anyhow::Result<()> {
-        for Place { hci, address, .. } in &self.places {
-            port.phase(format!("bringing hci{hci} up"))?;
-            self.control
-                .bring_up(*hci)
-                .with_context(|| format!("failed to bring hci{hci} up"))?;
-            let read = self.control.address(*hci)?;
-            ensure!(
-                read == *address,
-                "hci{hci} has address {read}, its controller {address}"
-            );
+    /// Plugs a controller in; says which device it became.
+    fn plug_in(&mut self, number: usize) -> anyhow::Result<u16> {
+        let before = self.control.list()?;
+        match self.home.plug(number)? {
+            Some(hci) => Ok(hci),
+            None => await_device(&self.control, &before),
+        }
+    }
+
+    /// Brings a device up, and makes it connectable.
+    fn up(&self, place: &Place) -> anyhow::Result<()> {
+        let Place { hci, address, .. } = place;
+        self.control
+            .bring_up(*hci)
+            .with_context(|| format!("failed to bring hci{hci} up"))?;
+        let read = self.control.address(*hci)?;
+        ensure!(
+            read == *address,
+            "hci{hci} has address {read}, its controller {address}"
+        );
+        if place.has_bredr {
             self.control
                 .make_connectable(*hci)
                 .with_context(|| format!("failed to make hci{hci} connectable"))?;
         }
         Ok(())
+    }
+
+    /// The N of hciN that the n-th controller is.
+    ///
+    /// # Errors
+    /// There is no such controller.
+    pub(crate) fn hci(&self, number: usize) -> anyhow::Result<u16> {
+        Ok(self.place(number)?.hci)
     }
 
     /// Address of the n-th controller.
@@ -85,6 +116,95 @@ impl Controllers {
     /// There is no such controller.
     pub(crate) fn address(&self, number: usize) -> anyhow::Result<BdAddr> {
         Ok(self.place(number)?.address)
+    }
+
+    /// Does something to a controller.
+    ///
+    /// # Errors
+    /// There is no such controller, or it cannot be reached.
+    pub(crate) fn do_to(
+        &self,
+        number: usize,
+        action: impl FnOnce(ControllerId) -> Action,
+    ) -> anyhow::Result<()> {
+        self.home.act(action(self.place(number)?.id))
+    }
+
+    /// Pulls a controller out; its device is gone afterwards.
+    ///
+    /// # Errors
+    /// There is no such controller, or its device stays.
+    pub(crate) fn unplug(&mut self, number: usize) -> anyhow::Result<()> {
+        let hci = self.place(number)?.hci;
+        self.home.unplug(number)?;
+        await_gone(&self.control, hci)?;
+        self.place_mut(number)?.plugged = false;
+        Ok(())
+    }
+
+    /// Puts a controller back in and brings its device up.
+    ///
+    /// # Errors
+    /// There is no such controller, or the kernel does not get the device up.
+    pub(crate) fn plug(&mut self, number: usize) -> anyhow::Result<()> {
+        let hci = self.plug_in(number)?;
+        let place = self.place_mut(number)?;
+        ensure!(
+            hci == place.hci,
+            "the controller that was hci{} came back as hci{hci}",
+            place.hci
+        );
+        place.plugged = true;
+        self.up(self.place(number)?)
+    }
+
+    /// Has the kernel do something with a device.
+    ///
+    /// # Errors
+    /// There is no such controller, or the kernel refuses.
+    pub(crate) fn act(&self, number: usize, action: DeviceAction) -> anyhow::Result<()> {
+        let place = self.place(number)?;
+        let done = match action {
+            DeviceAction::Up => return self.up(place),
+            DeviceAction::Down => self.control.bring_down(place.hci),
+            DeviceAction::Reset => self.control.reset(place.hci),
+        };
+        done.with_context(|| format!("{action:?} of hci{} failed", place.hci))
+    }
+
+    /// Turns LE on for a device.
+    ///
+    /// # Errors
+    /// There is no such controller, or the kernel refuses.
+    pub(crate) fn enable_le(&self, number: usize, calls: &CallLog) -> anyhow::Result<()> {
+        let hci = self.place(number)?.hci;
+        Management::open()
+            .map_err(anyhow::Error::from)
+            .and_then(|management| Ok(management.enable_le(hci, calls)?))
+            .with_context(|| format!("failed to turn LE on for hci{hci}"))
+    }
+
+    /// Advertises, so that others can connect over LE.
+    ///
+    /// # Errors
+    /// There is no such controller, or the kernel refuses.
+    pub(crate) fn advertise(&self, number: usize, calls: &CallLog) -> anyhow::Result<()> {
+        self.enable_le(number, calls)?;
+        let hci = self.place(number)?.hci;
+        Management::open()
+            .map_err(anyhow::Error::from)
+            .and_then(|management| Ok(management.advertise(hci, calls)?))
+            .with_context(|| format!("failed to have hci{hci} advertise"))
+    }
+
+    /// Events of a device that the kernel did not see.
+    pub(crate) fn note_past_kernel(&mut self, hci: u16, events: u32) {
+        *self.past_kernel.entry(hci).or_default() += events;
+    }
+
+    /// How many events of each device the kernel did not see.
+    pub(crate) fn past_kernel(&self) -> &BTreeMap<u16, u32> {
+        &self.past_kernel
     }
 
     /// Has a controller misbehave.
@@ -116,8 +236,7 @@ impl Controllers {
     /// # Errors
     /// There is no such controller.
     pub(crate) fn set_acks(&self, number: usize, policy: AckPolicy) -> anyhow::Result<()> {
-        let id = self.place(number)?.id;
-        self.home.act(Action::Acks(id, policy))
+        self.do_to(number, |id| Action::Acks(id, policy))
     }
 
     /// Has one controller give back what is outstanding.
@@ -125,8 +244,7 @@ impl Controllers {
     /// # Errors
     /// There is no such controller.
     pub(crate) fn flush_acks_of(&self, number: usize) -> anyhow::Result<()> {
-        let id = self.place(number)?.id;
-        self.home.act(Action::FlushAcks(id))
+        self.do_to(number, Action::FlushAcks)
     }
 
     /// How many packets have crossed so far, all controllers together.
@@ -159,13 +277,24 @@ impl Controllers {
             .with_context(|| format!("there is no controller {number}"))
     }
 
+    fn place_mut(&mut self, number: usize) -> anyhow::Result<&mut Place> {
+        self.places
+            .get_mut(number)
+            .with_context(|| format!("there is no controller {number}"))
+    }
+
+    /// Those that are devices at present.
+    fn plugged(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| place.plugged)
+    }
+
     /// Gives all buffers back that policies hold.
     ///
     /// # Errors
     /// The controllers cannot be reached.
     pub(crate) fn flush_acks(&self) -> anyhow::Result<()> {
-        let mut places = self.places.iter();
-        places.try_for_each(|place| self.home.act(Action::FlushAcks(place.id)))
+        self.plugged()
+            .try_for_each(|place| self.home.act(Action::FlushAcks(place.id)))
     }
 
     /// How many packets crossed the boundary of each device.
@@ -176,7 +305,7 @@ impl Controllers {
         let counts = self.home.look()?.counts;
         let of = |place: &Place| counts.get(place.id.index()).copied();
         let of = |place: &Place| of(place).context("a controller is not counted");
-        self.places.iter().map(of).collect()
+        self.plugged().map(of).collect()
     }
 
     /// Has the ledgers filed as they are now.
@@ -188,7 +317,7 @@ impl Controllers {
             controller: place.id.index(),
             hci: place.hci,
         };
-        let places: Vec<_> = self.places.iter().map(place).collect();
+        let places: Vec<_> = self.plugged().map(place).collect();
         self.home.report(&places, port)
     }
 
@@ -214,46 +343,8 @@ impl Controllers {
                 .counters(hci)
                 .with_context(|| format!("failed to read hci{hci}"))
         };
-        self.places.iter().map(read).collect()
+        self.plugged().map(read).collect()
     }
-}
-
-/// Puts controllers of this process behind /dev/vhci.
-fn start_inside(profiles: &[Profile]) -> anyhow::Result<(Home, Vec<Place>)> {
-    let mut air = Air::new();
-    capture(&mut air)?;
-    let mut ports: Vec<Box<dyn ControllerPort>> = Vec::new();
-    let mut places = Vec::new();
-    for profile in profiles {
-        let vhci = VhciPort::open(Path::new(DEFAULT_PATH))?;
-        places.push(Place {
-            id: air.add(profile.clone()),
-            hci: vhci.index().0,
-            address: profile.addr,
-        });
-        ports.push(Box::new(vhci));
-    }
-    Ok((Home::Inside(Server::start(air, ports)?), places))
-}
-
-/// Has the harness plug its controllers in, one after the other, so that each is the next device.
-fn start_outside(
-    scenario: &Scenario,
-    control: &DeviceControl,
-    port: &Port,
-) -> anyhow::Result<(Home, Vec<Place>)> {
-    let mut places = Vec::new();
-    for (number, profile) in scenario.controllers.iter().enumerate() {
-        port.phase(format!("plugging controller {number} in"))?;
-        let before = control.list()?;
-        home::done(port, Ask::Plug { controller: number })?;
-        places.push(Place {
-            id: ControllerId::from_index(number),
-            hci: await_device(control, &before)?,
-            address: profile.addr,
-        });
-    }
-    Ok((Home::Outside(port.clone()), places))
 }
 
 /// A device's parent is the interface that the driver is bound to, whose parent is the USB device.
@@ -288,4 +379,16 @@ fn await_device(control: &DeviceControl, before: &[u16]) -> anyhow::Result<u16> 
         sleep(PLUG_PAUSE);
     }
     bail!("no new device within {PLUG_PATIENCE:?}")
+}
+
+/// Waits until a device is gone.
+fn await_gone(control: &DeviceControl, hci: u16) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PLUG_PATIENCE;
+    while Instant::now() < deadline {
+        if !control.list()?.contains(&hci) {
+            return Ok(());
+        }
+        sleep(PLUG_PAUSE);
+    }
+    bail!("hci{hci} is still there after {PLUG_PATIENCE:?}")
 }

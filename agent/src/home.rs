@@ -1,24 +1,21 @@
 //! Where the scenario's controllers live: in this process, or in the harness's.
 
+use crate::inside::Inside;
 use crate::port::Port;
 use anyhow::{Context as _, bail};
-use controller::transport::Server;
+use controller::Action;
 use controller::transport::usbredir::UsbFault;
-use controller::{Action, ControllerId, Entry};
-use evidence::{AgentRecord, Answer, Ask, PacketCounts, Place, Sight};
+use evidence::{Answer, Ask, Place, Sight};
 use std::time::Duration;
 
 /// A way to reach the controllers.
 #[derive(Debug)]
 pub(crate) enum Home {
     /// In this process.
-    Inside(Server),
+    Inside(Inside),
     /// In the harness's; this port leads there.
     Outside(Port),
 }
-
-/// A ledger entry is about 200 bytes of JSON; a frame holds 4 MiB.
-const ENTRIES_PER_RECORD: usize = 4096;
 
 impl Home {
     /// Does something to a controller.
@@ -27,8 +24,8 @@ impl Home {
     /// The harness cannot be reached, or refuses.
     pub(crate) fn act(&self, action: Action) -> anyhow::Result<()> {
         match self {
-            Self::Inside(server) => {
-                server.with_air(|air| air.act(action));
+            Self::Inside(inside) => {
+                inside.act(action);
                 Ok(())
             }
             Self::Outside(port) => done(port, Ask::Act { action }),
@@ -52,16 +49,7 @@ impl Home {
     /// The harness cannot be reached.
     pub(crate) fn look(&self) -> anyhow::Result<Sight> {
         match self {
-            Self::Inside(server) => Ok(server.with_air(|air| {
-                let ledger = air.ledger();
-                let counts = air.ids().map(|id| PacketCounts::of(ledger.of(id)));
-                Sight {
-                    now_ns: i64::try_from(air.now().as_nanos()).unwrap_or(i64::MAX),
-                    crossed: ledger.entries().len(),
-                    counts: counts.collect(),
-                    voice_ready: Vec::new(),
-                }
-            })),
+            Self::Inside(inside) => Ok(inside.look()),
             Self::Outside(port) => match port.ask(Ask::Look)? {
                 Answer::Sight(sight) => Ok(sight),
                 other => bail!("the harness was asked how far everything is, and says {other:?}"),
@@ -74,24 +62,38 @@ impl Home {
     /// # Errors
     /// The harness cannot be reached.
     pub(crate) fn report(&self, places: &[Place], port: &Port) -> anyhow::Result<()> {
-        let server = match self {
+        match self {
+            Self::Inside(inside) => inside.report(places, port),
             Self::Outside(port) => {
                 let places = places.to_vec();
-                return done(port, Ask::Report { places });
-            }
-            Self::Inside(server) => server,
-        };
-        for Place { controller, hci } in places {
-            let id = ControllerId::from_index(*controller);
-            let entries: Vec<Entry> = server.with_air(|air| air.ledger().of(id).cloned().collect());
-            for entries in entries.chunks(ENTRIES_PER_RECORD) {
-                port.send(&AgentRecord::Ledger {
-                    hci: *hci,
-                    entries: entries.to_vec(),
-                })?;
+                done(port, Ask::Report { places })
             }
         }
-        Ok(())
+    }
+
+    /// Plugs a controller in; says which hciN it is, if that is known at once.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(crate) fn plug(&mut self, controller: usize) -> anyhow::Result<Option<u16>> {
+        match self {
+            Self::Inside(inside) => inside.plug(controller).map(Some),
+            Self::Outside(port) => done(port, Ask::Plug { controller }).map(|()| None),
+        }
+    }
+
+    /// Pulls a controller out. Its device goes by and by.
+    ///
+    /// # Errors
+    /// The harness cannot be reached, or refuses.
+    pub(crate) fn unplug(&self, controller: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Inside(inside) => {
+                inside.unplug(controller);
+                Ok(())
+            }
+            Self::Outside(port) => done(port, Ask::Unplug { controller }),
+        }
     }
 
     /// Waits until the kernel polls a controller on USB for voice, or not any more.

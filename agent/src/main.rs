@@ -6,6 +6,7 @@ mod bluetooth;
 mod calls;
 mod controllers;
 mod home;
+mod inside;
 mod misbehave;
 mod modules;
 mod observe;
@@ -24,6 +25,7 @@ use port::Port;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Debug, Parser)]
 #[command(about = "Carries out one scenario in a guest; not meant for people")]
@@ -49,16 +51,23 @@ fn main() -> ExitCode {
     };
     match run(&arguments, &port) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let failed = AgentRecord::Failed {
-                step: port.last_phase(),
-                error: format!("{error:#}"),
-            };
-            // If the port is gone, stage 0 will see our exit code and nobody else.
-            let _ = port.send(&failed);
-            ExitCode::FAILURE
-        }
+        Err(error) => end_early(&error, &port),
     }
+}
+
+/// If the port is gone, stage 0 will see the exit code and nobody else.
+fn end_early(error: &anyhow::Error, port: &Port) -> ExitCode {
+    if let Some(steps::NotApplicable(reason)) = error.downcast_ref() {
+        let reason = reason.clone();
+        let _ = port.send(&AgentRecord::NotApplicable { reason });
+        return ExitCode::SUCCESS;
+    }
+    let failed = AgentRecord::Failed {
+        step: port.last_phase(),
+        error: format!("{error:#}"),
+    };
+    let _ = port.send(&failed);
+    ExitCode::FAILURE
 }
 
 fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
@@ -73,21 +82,34 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     let probes = observe::load(&arguments.objects, arguments.attach, &scenario)?;
     let probes = Arc::new(probes);
     observe::report_probes(&probes, port)?;
-    let loaded = std::time::Instant::now();
+    let loaded = Instant::now();
     let monitor = scenario.is_outside().then(usbmon::Monitor::start);
     let monitor = monitor.transpose()?;
-    let controllers = controllers::Controllers::start(&scenario, port)?;
+    let mut controllers = controllers::Controllers::start(&scenario, port)?;
+    carry_out(&scenario, &probes, loaded, monitor, &mut controllers, port)?;
+    port.send(&AgentRecord::Done)?;
+    Ok(())
+}
+
+/// Carries out the steps, and reports what came of them.
+fn carry_out(
+    scenario: &Scenario,
+    probes: &Arc<exporter::Collector>,
+    loaded: Instant,
+    monitor: Option<usbmon::Monitor>,
+    controllers: &mut controllers::Controllers,
+    port: &Port,
+) -> anyhow::Result<()> {
     let calls = calls::CallLog::default();
-    let _open = steps::carry_out(&scenario.steps, &controllers, &calls, &probes, port)?;
+    let _open = steps::carry_out(&scenario.steps, controllers, &calls, probes, port)?;
     port.phase("settling")?;
-    observe::settle_and_report(&probes, loaded, &controllers, port)?;
+    observe::settle_and_report(probes, loaded, controllers, port)?;
     if let Some(monitor) = monitor {
-        observe::report_usb(monitor, &controllers, port)?;
+        observe::report_usb(monitor, controllers, port)?;
     }
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
     })?;
-    port.send(&AgentRecord::Done)?;
     Ok(())
 }
 

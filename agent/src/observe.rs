@@ -82,6 +82,10 @@ pub(crate) fn settle_and_report(
     let (snapshot, scrapes) = read_still(probes)?;
     let period = period_since(loaded, controllers)?;
     controllers.report_ledgers(port)?;
+    for (hci, events) in controllers.past_kernel() {
+        let (hci, events) = (*hci, *events);
+        port.send(&AgentRecord::UserChannel { hci, events })?;
+    }
     for counters in controllers.counters()? {
         port.send(&AgentRecord::Device(counters))?;
     }
@@ -145,45 +149,55 @@ const READS: u32 = 50;
 
 /// How long traffic may take to settle.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
-const SETTLE_PAUSE: Duration = Duration::from_millis(5);
-/// So many looks in a row must show the same.
-const SETTLE_LOOKS: u32 = 4;
+/// Nothing has crossed for so long: nothing is on its way.
+const QUIET: Duration = Duration::from_millis(30);
+const QUIET_PAUSE: Duration = Duration::from_millis(5);
 
-/// Has the controllers give all buffers back, and waits until the kernel has counted every packet
-/// that crossed and nothing new has crossed for some looks.
+/// Has the controllers give all buffers back, and waits until the kernel has counted every packet that crossed, and nothing crosses any
+/// more. Buffers are given back only while nothing else is on its way: the kernel would count them before or after its next packet, as
+/// chance has it.
 fn settle(controllers: &Controllers) -> anyhow::Result<()> {
     let deadline = Instant::now() + SETTLE_PATIENCE;
-    let mut crossed_before = usize::MAX;
-    let mut looks = 0;
-    loop {
+    let mut flushed_at = None;
+    // Past the deadline the harness compares counters and ledgers: what is behind will be seen there.
+    while Instant::now() < deadline {
+        let crossed = await_quiet(controllers, deadline)?;
+        if flushed_at == Some(crossed) && !is_any_behind(controllers)? {
+            break;
+        }
         controllers.flush_acks()?;
-        let crossed = controllers.crossed()?;
-        let counters = controllers.counters()?;
-        let counts = controllers.counts()?;
-        let behind = counters.iter().zip(&counts).any(|(k, l)| is_behind(k, l));
-        looks = if !behind && crossed == crossed_before {
-            looks + 1
-        } else {
-            0
-        };
-        if looks == SETTLE_LOOKS {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            // The harness compares counters and ledgers: what is behind will be seen there.
-            return Ok(());
-        }
-        crossed_before = crossed;
-        sleep(SETTLE_PAUSE);
+        flushed_at = Some(crossed);
     }
+    Ok(())
 }
 
-/// Has the kernel counted less than crossed the boundary?
-fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts) -> bool {
+/// Waits until nothing has crossed for a while; how many packets have by then.
+fn await_quiet(controllers: &Controllers, deadline: Instant) -> anyhow::Result<usize> {
+    let mut crossed = controllers.crossed()?;
+    let mut since = Instant::now();
+    while since.elapsed() < QUIET && Instant::now() < deadline {
+        sleep(QUIET_PAUSE);
+        let now = controllers.crossed()?;
+        if now != crossed {
+            (crossed, since) = (now, Instant::now());
+        }
+    }
+    Ok(crossed)
+}
+
+fn is_any_behind(controllers: &Controllers) -> anyhow::Result<bool> {
+    let past_kernel = |hci| controllers.past_kernel().get(&hci).copied().unwrap_or(0);
+    let (kernel, ledgers) = (controllers.counters()?, controllers.counts()?);
+    let mut pairs = kernel.iter().zip(&ledgers);
+    Ok(pairs.any(|(kernel, ledger)| is_behind(kernel, ledger, past_kernel(kernel.hci))))
+}
+
+/// Has the kernel counted less than crossed the boundary? It never counts what a process read on the user channel.
+fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts, past_kernel: u32) -> bool {
     kernel.acl_sent < ledger.acl_sent
         || kernel.acl_received < ledger.acl_received
         || kernel.sco_sent < ledger.sco_sent
         || kernel.sco_received < ledger.sco_received
         || kernel.commands_sent < ledger.commands
-        || kernel.events_received < ledger.events
+        || kernel.events_received + past_kernel < ledger.events
 }

@@ -16,6 +16,8 @@ pub enum Action {
     Acks(ControllerId, AckPolicy),
     /// [`Air::flush_acks`].
     FlushAcks(ControllerId),
+    /// [`Air::complete_extra`] for each link of a controller.
+    AckExtra(ControllerId, u16),
     /// [`Air::add_fault`].
     Inject(Fault),
     /// [`Air::hardware_error`].
@@ -32,6 +34,7 @@ impl Action {
         match self {
             Self::Acks(id, _)
             | Self::FlushAcks(id)
+            | Self::AckExtra(id, _)
             | Self::HardwareError(id, _)
             | Self::SendToHost(id, _)
             | Self::LoseLinks(id) => *id,
@@ -49,12 +52,15 @@ impl Air {
             Action::Inject(fault) => self.add_fault(fault),
             Action::HardwareError(id, code) => self.hardware_error(id, code),
             Action::SendToHost(id, packet) => self.inject(id, packet),
-            Action::LoseLinks(id) => {
-                let handles: Vec<ConnHandle> = self.links(id).map(|(handle, _)| handle).collect();
-                handles
-                    .into_iter()
-                    .for_each(|handle| self.lose_link(id, handle));
-            }
+            Action::AckExtra(id, packets) => self.on_each_link(id, |air, handle| {
+                air.complete_extra(id, handle, packets);
+            }),
+            Action::LoseLinks(id) => self.on_each_link(id, |air, handle| air.lose_link(id, handle)),
         }
+    }
+
+    fn on_each_link(&mut self, id: ControllerId, act: impl Fn(&mut Self, ConnHandle)) {
+        let handles: Vec<ConnHandle> = self.links(id).map(|(handle, _)| handle).collect();
+        handles.into_iter().for_each(|handle| act(self, handle));
     }
 }

@@ -390,6 +390,7 @@ impl Air {
             code: E::CODE,
             subevent: None,
             opcode: None,
+            flushed: None,
         };
         self.event_with(to, event, detail);
     }
@@ -406,6 +407,7 @@ impl Air {
             code: LE_META,
             subevent: Some(subevent),
             opcode: None,
+            flushed: None,
         };
         let meta = LeMeta {
             subevent,

@@ -228,12 +228,14 @@ impl Buffers {
         completed
     }
 
-    /// Frees the buffers of a link that has ended; the host does not hear of it, it counts them as free by itself.
+    /// Frees the buffers of a link that has ended, and says how many; the host does not hear of it, it counts them as free by itself.
     ///
     /// Spec: Core 5.4, Vol 4, Part E, 4.3 (packets of a disconnected handle are taken as flushed).
-    pub(crate) fn forget(&mut self, handle: ConnHandle) {
+    pub(crate) fn forget(&mut self, handle: ConnHandle) -> u16 {
+        let before = self.outstanding.len();
         self.outstanding.retain(|packet| packet.handle != handle);
         self.of_link.remove(&handle);
+        u16::try_from(before - self.outstanding.len()).unwrap_or(u16::MAX)
     }
 
     /// Frees everything, as a reset does. The controller's policy stays, it is not the host's to change.

@@ -121,6 +121,9 @@ pub enum Detail {
         subevent: Option<u8>,
         /// The command it answers.
         opcode: Option<Opcode>,
+        /// Disconnection Complete: the packets of the link that had a buffer still. The host takes them as flushed (Core 5.4, Vol 4,
+        /// Part E, 4.3), so their buffers are free for both.
+        flushed: Option<CompletedLink>,
     },
     /// A packet to the host that was made up on demand.
     Injected,

@@ -38,6 +38,7 @@ mod link;
 mod page;
 mod pairing;
 mod profile;
+mod reset;
 mod sco;
 mod state;
 mod timers;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::air::Air;
 use crate::buffers::AckPolicy;
-use crate::hci::event::{ConnectionComplete, DisconnectionComplete, ModeChange, RoleChange};
+use crate::hci::event::{
+    ConnectionComplete, DisconnectionComplete, Event as _, ModeChange, RoleChange,
+};
 use crate::le::connection::LeLink;
+use crate::ledger::{CompletedLink, Detail};
 use crate::pairing::Security;
 use crate::timers::{Timer, TimerKey};
 use crate::types::{BdAddr, ConnHandle, ControllerId, LinkKind, Role, Status};
@@ -72,13 +75,17 @@ pub(crate) const LINK_TYPE_ACL: u8 = 0x01;
 pub(crate) const LINK_TYPE_ESCO: u8 = 0x02;
 /// Link type of isochronous data in Data Buffer Overflow.
 pub(crate) const LINK_TYPE_ISO: u8 = 0x02;
-/// The default of the specification for BR/EDR.
-const SUPERVISION_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Air {
     /// Makes both ends of a link.
     pub(crate) fn join(&mut self, kind: LinkKind, ends: [End; 2]) {
         let [first, second] = ends;
+        let central = if first.role == Role::Central {
+            first
+        } else {
+            second
+        };
+        let supervision_timeout = self.get(central.id).profile.supervision_timeout;
         for (me, other) in [(first, second), (second, first)] {
             let controller = self.get_mut(me.id);
             let link = Link {
@@ -90,7 +97,7 @@ impl Air {
                 },
                 role: me.role,
                 policy: controller.settings.default_link_policy,
-                supervision_timeout: SUPERVISION_TIMEOUT,
+                supervision_timeout,
                 mode: Mode::Active,
                 carrier: me.carrier,
                 le: LeLink::default(),
@@ -173,16 +180,17 @@ impl Air {
         for carried in self.carried(id, handle) {
             self.close_with(id, carried, here, there);
         }
-        let Some(link) = self.forget_link(id, handle) else {
+        let Some((link, flushed)) = self.forget_link(id, handle) else {
             return;
         };
-        self.disconnection_complete(id, handle, here);
+        self.disconnection_complete(id, flushed, here);
         if link.lost.is_none() {
             let Peer {
                 controller, handle, ..
             } = link.peer;
-            self.forget_link(controller, handle);
-            self.disconnection_complete(controller, handle, there);
+            if let Some((_, flushed)) = self.forget_link(controller, handle) {
+                self.disconnection_complete(controller, flushed, there);
+            }
         }
     }
 
@@ -192,7 +200,7 @@ impl Air {
         for carried in self.carried(id, handle) {
             self.vanish(id, carried);
         }
-        let Some(link) = self.forget_link(id, handle) else {
+        let Some((link, _)) = self.forget_link(id, handle) else {
             return;
         };
         if link.lost.is_none() {
@@ -235,8 +243,8 @@ impl Air {
         for carried in self.carried(id, handle) {
             self.supervision_timeout(id, carried);
         }
-        if self.forget_link(id, handle).is_some() {
-            self.disconnection_complete(id, handle, Status::CONNECTION_TIMEOUT);
+        if let Some((_, flushed)) = self.forget_link(id, handle) {
+            self.disconnection_complete(id, flushed, Status::CONNECTION_TIMEOUT);
         }
     }
 
@@ -258,26 +266,43 @@ impl Air {
         }
     }
 
-    fn forget_link(&mut self, id: ControllerId, handle: ConnHandle) -> Option<Link> {
+    /// The link, and what of it was in buffers.
+    fn forget_link(
+        &mut self,
+        id: ControllerId,
+        handle: ConnHandle,
+    ) -> Option<(Link, CompletedLink)> {
         let controller = self.get_mut(id);
         let link = controller.links.remove(&handle)?;
-        controller.buffers.forget(handle);
+        let pool = controller.buffers.pool(link.kind);
+        let packets = controller.buffers.forget(handle);
+        let slots_after = controller.buffers.free(pool);
+        let flushed = CompletedLink {
+            handle,
+            pool,
+            packets,
+            slots_after,
+        };
         self.forget_pairing((id, handle));
         if let Some(Some(timer)) = link.lost {
             self.timers.cancel(timer);
         }
-        Some(link)
+        Some((link, flushed))
     }
 
-    fn disconnection_complete(&mut self, id: ControllerId, handle: ConnHandle, reason: Status) {
-        self.event(
-            id,
-            &DisconnectionComplete {
-                status: Status::SUCCESS,
-                handle,
-                reason,
-            },
-        );
+    fn disconnection_complete(&mut self, id: ControllerId, flushed: CompletedLink, reason: Status) {
+        let event = DisconnectionComplete {
+            status: Status::SUCCESS,
+            handle: flushed.handle,
+            reason,
+        };
+        let detail = Detail::Event {
+            code: DisconnectionComplete::CODE,
+            subevent: None,
+            opcode: None,
+            flushed: Some(flushed),
+        };
+        self.event_with(id, &event, detail);
     }
 
     /// Gives both ends their new roles, and tells both hosts.

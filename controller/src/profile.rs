@@ -1,5 +1,7 @@
 //! What a controller is: address, version, features, buffers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::buffers::AckPolicy;
@@ -218,9 +220,14 @@ pub struct Profile {
     pub iso: BufferSize,
     /// When the controller acknowledges data packets.
     pub ack: AckPolicy,
+    /// How long a BR/EDR link that it opens may be silent before both ends take it for lost, unless the host sets another time.
+    pub supervision_timeout: Duration,
     /// The first connection handle it gives out. `None` chooses one that differs from the other controllers'.
     pub first_handle: Option<u16>,
 }
+
+/// Spec: Core 5.4, Vol 4, Part E, 6.21: the default.
+const SUPERVISION_TIMEOUT: Duration = Duration::from_secs(20);
 
 const BREDR: &[LmpFeature] = &[
     LmpFeature::THREE_SLOT_PACKETS,
@@ -281,6 +288,7 @@ impl Profile {
             le: BufferSize::NONE,
             iso: BufferSize::NONE,
             ack: AckPolicy::Immediate,
+            supervision_timeout: SUPERVISION_TIMEOUT,
             first_handle: None,
         }
     }

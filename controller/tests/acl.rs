@@ -297,3 +297,24 @@ fn acl_to_lost_peer_is_not_acknowledged() {
     assert_eq!(acks(&mut pair), []);
     assert_eq!(slots(&pair), [Some(6)]);
 }
+
+/// Check that the packets of a link that ends, which the host takes as flushed, are in the ledger beside the event that ends it.
+#[test]
+fn ledger_of_a_disconnection_has_what_was_flushed() {
+    let mut pair = Pair::new(|profile| profile.ack = AckPolicy::OnCommand);
+    let (at_a, _) = pair.connect();
+    for _ in 0..3 {
+        pair.acl(pair.a, at_a, 0, &[0; 5]);
+    }
+    pair.disconnect(pair.a, at_a, 0x13);
+    pair.sent();
+    let of = |id| {
+        let entries = pair.air.ledger().of(id);
+        let flushed = entries.filter_map(|entry| match entry.detail {
+            Detail::Event { flushed, .. } => flushed.map(|link| (link.packets, link.slots_after)),
+            _ => None,
+        });
+        flushed.collect::<Vec<_>>()
+    };
+    assert_eq!((of(pair.a), of(pair.b)), (vec![(3, 7)], vec![(0, 7)]));
+}

@@ -68,6 +68,7 @@ fn connected(policy: AckPolicy) -> (Server, UnixDatagram, UnixDatagram) {
     for last in [1, 2] {
         air.add(Profile {
             ack: policy,
+            supervision_timeout: Duration::from_millis(10),
             ..Profile::bredr(addr(last))
         });
     }
@@ -156,6 +157,23 @@ fn server_counts_refusals_and_closed_ports() {
     let air = server.stop().unwrap();
     assert_eq!(air.ledger().commands(ids[0]).count(), 1);
     assert!(a.send(&[1]).is_err(), "the port is closed");
+}
+
+/// Check that a controller that is pulled out is gone for its host, that the peer of its link notices after the supervision timeout, and
+/// that it is as new behind the next port.
+#[test]
+fn server_unplugs_and_plugs_in_again() {
+    let (server, a, b) = connected(AckPolicy::Immediate);
+    let ids: Vec<_> = server.with_air(|air| air.ids().collect());
+    server.unplug(ids[1]);
+    assert!(b.send(&[1]).is_err(), "the port is closed");
+    assert_eq!(receive(&a), [4, 5, 4, 0, 1, 0, 8]);
+    let (b, port_b) = port(false);
+    server.plug(ids[1], port_b);
+    // Read Scan Enable: it was on.
+    b.send(&[1, 0x19, 0x0c, 0]).unwrap();
+    assert_eq!(receive(&b), [4, 0x0e, 5, 1, 0x19, 0x0c, 0, 0]);
+    assert!(!server.stats()[1].closed);
 }
 
 /// Check that a host on a stream gets its answers however its packets are cut, that one that sends nonsense is hung up on, and that the

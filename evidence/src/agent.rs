@@ -75,6 +75,18 @@ pub enum AgentRecord {
         /// Its next lines.
         text: String,
     },
+    /// Events that a process read from a device on the user channel; the kernel did not count them.
+    UserChannel {
+        /// The N of hciN.
+        hci: u16,
+        /// How many.
+        events: u32,
+    },
+    /// This kernel has not what the scenario is about. It ends here, and nothing is wrong.
+    NotApplicable {
+        /// What the kernel said.
+        reason: String,
+    },
     /// A step could not be carried out. The scenario ends here.
     Failed {
         /// Which step.

@@ -29,7 +29,10 @@ pub use misbehavior::Misbehavior;
 #[cfg(feature = "scenario")]
 pub use outside::{Answer, Ask, PacketCounts, Place, Sight, UsbPlace};
 #[cfg(feature = "scenario")]
-pub use scenario::{L2capMode, Scenario, Service, Step, Traffic, Transport};
+pub use scenario::{
+    DeviceAction, Feature, HciChannel, L2capMode, Scenario, Service, Step, Traffic, Transport,
+    Voice,
+};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.

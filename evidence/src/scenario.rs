@@ -2,7 +2,7 @@
 
 use crate::misbehavior::Misbehavior;
 use controller::transport::usbredir::UsbFault;
-use controller::{AckPolicy, Fault, Profile};
+use controller::{AckPolicy, Fault, Opcode, Profile};
 use serde::{Deserialize, Serialize};
 
 /// What happens in one run: the controllers of the guest, and the steps taken with them.
@@ -182,6 +182,13 @@ pub enum Step {
         /// Which controller.
         controller: usize,
     },
+    /// Have a controller report so many packets of each of its links as completed that were never sent.
+    AckExtra {
+        /// Which controller.
+        controller: usize,
+        /// How many, for each link.
+        packets: u16,
+    },
     /// Have a controller misbehave from now on.
     Inject {
         /// How.
@@ -212,6 +219,96 @@ pub enum Step {
         /// Which controller.
         controller: usize,
     },
+    /// Have a controller report a hardware error: the kernel closes the device and opens it again.
+    HardwareError {
+        /// Which controller.
+        controller: usize,
+        /// The code that it reports.
+        code: u8,
+    },
+    /// Have a controller send these bytes, whether they make sense or not.
+    SendToHost {
+        /// Which controller.
+        controller: usize,
+        /// H4 indicator and packet.
+        packet: Vec<u8>,
+    },
+    /// Cut all links of a controller: both ends notice when the supervision timeout has passed.
+    LoseLinks {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Pull a controller out: its device goes.
+    Unplug {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Put a controller back in, with nothing remembered, and bring its device up.
+    Plug {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Have the kernel do something with a device (ioctl).
+    Device {
+        /// Which controller's.
+        controller: usize,
+        /// What.
+        action: DeviceAction,
+    },
+    /// Turn LE on through the management interface, and advertise so that others can connect.
+    Advertise {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Go on only if this kernel has it; else the scenario is not applicable, with what the kernel said.
+    Require {
+        /// What it takes.
+        feature: Feature,
+    },
+    /// Have the kernel report when each message of a socket is sent and completed (`SO_TIMESTAMPING`).
+    Timestamps {
+        /// The socket.
+        socket: String,
+    },
+    /// Read so many reports from a socket's error queue (`MSG_ERRQUEUE`).
+    ReadErrorQueue {
+        /// The socket.
+        socket: String,
+        /// How many.
+        times: u32,
+    },
+    /// Read an empty error queue so often.
+    EmptyErrorQueue {
+        /// The socket.
+        socket: String,
+        /// How often.
+        times: u32,
+    },
+    /// Open an HCI socket on a device.
+    OpenHci {
+        /// The new socket's name.
+        socket: String,
+        /// Which controller's device.
+        controller: usize,
+        /// Beside the kernel, or in its place.
+        channel: HciChannel,
+    },
+    /// Send a command without parameters through an HCI socket, and read its Command Complete event, so often.
+    HciCommands {
+        /// The socket.
+        socket: String,
+        /// The command.
+        opcode: Opcode,
+        /// How often.
+        times: u32,
+    },
+    /// Send a command without parameters through an HCI socket, whether it is answered or not.
+    HciSend {
+        /// The socket.
+        socket: String,
+        /// The command.
+        opcode: Opcode,
+    },
     /// Crash the guest's kernel through sysrq.
     Panic,
     /// Stop answering: no further record, ever.
@@ -236,8 +333,70 @@ pub enum Service {
         /// Server channel, 1 to 30.
         channel: u8,
     },
-    /// Synchronous data, coded by the controller (`BT_VOICE_CVSD_16BIT`).
-    Sco,
+    /// L2CAP over LE, with credits for each channel.
+    L2capLe {
+        /// Simplified Protocol/Service Multiplexer.
+        spsm: u16,
+        /// The longest message that the listening end takes, bytes; `None` leaves the kernel's 672.
+        mtu: Option<u16>,
+    },
+    /// Synchronous data.
+    Sco {
+        /// Who codes it.
+        voice: Voice,
+    },
+    /// A connected isochronous stream over LE, with the kernel's quality of service.
+    Iso,
+}
+
+impl Service {
+    /// Does it go over LE?
+    #[must_use]
+    pub const fn is_le(self) -> bool {
+        matches!(self, Self::L2capLe { .. } | Self::Iso)
+    }
+}
+
+/// How voice crosses a synchronous link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Voice {
+    /// The controllers code it as CVSD (`BT_VOICE_CVSD_16BIT`).
+    Cvsd,
+    /// The hosts code it, as mSBC, and controllers pass it on as it is (`BT_VOICE_TRANSPARENT`).
+    Transparent,
+}
+
+/// What the kernel can do with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceAction {
+    /// `HCIDEVUP`, then connectable; done when it is.
+    Up,
+    /// `HCIDEVDOWN`
+    Down,
+    /// `HCIDEVRESET`
+    Reset,
+}
+
+/// What only some kernels have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// Sockets for isochronous channels; turned on where they are an experiment.
+    IsoSockets,
+    /// Reports of sent and completed messages (`SOF_TIMESTAMPING_TX_COMPLETION`).
+    TxTimestamps,
+}
+
+/// `HCI_CHANNEL_*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HciChannel {
+    /// Beside the kernel, which uses the device as ever.
+    Raw,
+    /// In the kernel's place; the device has to be down.
+    User,
 }
 
 /// Spec: Core 5.4, Vol 3, Part A, 2.4.

@@ -268,8 +268,12 @@ fn judge(
         evidence, expected, ..
     } = result;
     let complete = matches!(ending, Ending::Complete);
-    let regular = evidence.done && evidence.exited == Some(ExitStatus::Code(0));
-    if !complete || !regular {
+    let ended_well = complete && evidence.exited == Some(ExitStatus::Code(0));
+    if let Some(reason) = evidence.not_applicable.as_ref().filter(|_| ended_well) {
+        let reason = format!("this kernel has {reason}");
+        return Outcome::NotApplicable { reason };
+    }
+    if !ended_well || !evidence.done {
         return judge_ending(ending, evidence, qemu);
     }
     let mut differences = compare(evidence, expected);

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 /// The records of one guest, sorted into their kinds. Nothing here is judged yet.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Evidence {
     /// `uname -r` of the guest.
     pub release: Option<String>,
@@ -58,6 +59,10 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
     pub observed_in: Period,
+    /// Events that a process read past the kernel, by hci index.
+    pub user_channel: BTreeMap<u16, u32>,
+    /// What the kernel lacks that the scenario is about, as the kernel said.
+    pub not_applicable: Option<String>,
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
@@ -208,6 +213,10 @@ impl Evidence {
             AgentRecord::Text { path, text } => {
                 self.texts.entry(path).or_default().push_str(&text);
             }
+            AgentRecord::UserChannel { hci, events } => {
+                self.user_channel.insert(hci, events);
+            }
+            AgentRecord::NotApplicable { reason } => self.not_applicable = Some(reason),
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
             AgentRecord::Done => self.done = true,
         }

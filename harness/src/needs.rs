@@ -3,7 +3,7 @@
 //! The kernel answers, never its version number. A scenario that a kernel cannot carry out is not
 //! applicable there, with the reason; one that it should carry out and does not is a failure.
 
-use evidence::{Scenario, Step};
+use evidence::{Scenario, Service, Step};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -34,14 +34,32 @@ const BREDR: Need = Need {
     what: "connections over BR/EDR",
 };
 
+const LE: Need = Need {
+    option: "CONFIG_BT_LE",
+    what: "connections over LE",
+};
+
+const RFCOMM: Need = Need {
+    option: "CONFIG_BT_RFCOMM",
+    what: "RFCOMM sockets",
+};
+
 /// Everything that a scenario needs.
 #[must_use]
 pub fn needs(scenario: &Scenario) -> BTreeSet<Need> {
-    let steps = scenario.steps.iter().filter_map(|step| match step {
-        Step::Listen { .. } | Step::Connect { .. } => Some(BREDR),
-        _ => None,
+    let steps = scenario.steps.iter().flat_map(|step| match step {
+        Step::Listen { service, .. } => of_service(*service),
+        _ => &[],
     });
-    ALWAYS.into_iter().chain(steps).collect()
+    ALWAYS.iter().chain(steps).copied().collect()
+}
+
+fn of_service(service: Service) -> &'static [Need] {
+    match service {
+        Service::Rfcomm { .. } => &[BREDR, RFCOMM],
+        service if service.is_le() => &[LE],
+        _ => &[BREDR],
+    }
 }
 
 /// The options that are `y` or `m` in a kernel's configuration.

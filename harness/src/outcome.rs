@@ -21,7 +21,7 @@ pub enum Outcome {
         #[schemars(with = "Vec<serde_json::Value>")]
         series: Vec<Lost>,
     },
-    /// The kernel lacks what the scenario is about, by its own configuration. Nothing was run.
+    /// The kernel lacks what the scenario is about: by its own configuration, so that nothing was run, or by what it answered.
     NotApplicable {
         /// What it lacks.
         reason: String,

@@ -45,6 +45,22 @@ impl DeviceControl {
         Ok(devices.map(|device| device.dev_id).collect())
     }
 
+    /// HCIDEVDOWN.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn bring_down(&self, hci: u16) -> io::Result<()> {
+        fd::ioctl_number(self.socket.as_fd(), sys::HCIDEVDOWN, hci.into())
+    }
+
+    /// HCIDEVRESET.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn reset(&self, hci: u16) -> io::Result<()> {
+        fd::ioctl_number(self.socket.as_fd(), sys::HCIDEVRESET, hci.into())
+    }
+
     /// HCISETSCAN: lets others page this device.
     ///
     /// # Errors

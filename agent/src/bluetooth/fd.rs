@@ -17,6 +17,14 @@ unsafe impl Plain for sys::sockaddr_l2 {}
 unsafe impl Plain for sys::sockaddr_rc {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::sockaddr_sco {}
+// SAFETY: integers.
+unsafe impl Plain for sys::sockaddr_hci {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::sockaddr_iso {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::hci_ufilter {}
+// SAFETY: an integer.
+unsafe impl Plain for u16 {}
 // SAFETY: an integer.
 unsafe impl Plain for sys::bt_voice {}
 // SAFETY: integers.

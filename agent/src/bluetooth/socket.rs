@@ -2,7 +2,7 @@
 
 use super::{fd, sys};
 use controller::BdAddr;
-use evidence::{L2capMode, Protocol, Service};
+use evidence::{L2capMode, Protocol, Service, Voice};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -30,6 +30,15 @@ impl Socket {
         set_options(&socket, service)?;
         let own = Self { socket, service };
         own.with_address(device, listens, Call::Bind)?;
+        own.set_receive_mtu()?;
+        if listens && own.is_deferred() {
+            fd::set_option(
+                own.socket.as_fd(),
+                sys::SOL_BLUETOOTH,
+                sys::BT_DEFER_SETUP,
+                &1u32,
+            )?;
+        }
         Ok(own)
     }
 
@@ -40,6 +49,25 @@ impl Socket {
             Service::L2cap { psm, .. } => call.carry_out(
                 socket,
                 &l2cap_address(device, if numbered { psm } else { 0 }),
+            ),
+            Service::L2capLe { spsm, .. } => {
+                let address = l2cap_address(device, if numbered { spsm } else { 0 });
+                let l2_bdaddr_type = sys::BDADDR_LE_PUBLIC;
+                call.carry_out(
+                    socket,
+                    &sys::sockaddr_l2 {
+                        l2_bdaddr_type,
+                        ..address
+                    },
+                )
+            }
+            Service::Iso => call.carry_out(
+                socket,
+                &sys::sockaddr_iso {
+                    iso_family: FAMILY,
+                    iso_bdaddr: device.to_wire(),
+                    iso_bdaddr_type: sys::BDADDR_LE_PUBLIC,
+                },
             ),
             Service::Rfcomm { channel } => {
                 let rc_channel = if numbered { channel } else { 0 };
@@ -53,7 +81,7 @@ impl Socket {
                     },
                 )
             }
-            Service::Sco => {
+            Service::Sco { .. } => {
                 let sco_bdaddr = device.to_wire();
                 call.carry_out(
                     socket,
@@ -93,6 +121,88 @@ impl Socket {
             socket,
             service: self.service,
         })
+    }
+
+    /// Does the listening end have to say how it wants a connection, before that is made?
+    ///
+    /// Kernel: hci_event.c hci_conn_request_evt() accepts synchronous connections that are not deferred with the device's voice setting,
+    /// which is CVSD; a controller refuses that if the other end wants transparent data.
+    pub(crate) const fn is_deferred(&self) -> bool {
+        matches!(
+            self.service,
+            Service::Sco {
+                voice: Voice::Transparent
+            }
+        )
+    }
+
+    /// On an accepted socket whose connection is deferred: says how voice travels. The read that lets the connection be made comes next.
+    ///
+    /// Kernel: sco.c sco_sock_alloc(): an accepted socket starts with CVSD, whatever its listener has.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_up_deferred(&self) -> io::Result<()> {
+        match self.service {
+            Service::Sco { voice } => set_voice(&self.socket, voice),
+            _ => Ok(()),
+        }
+    }
+
+    /// `BT_RCVMTU`, which takes the place of `L2CAP_OPTIONS` over LE; it needs a bound socket.
+    fn set_receive_mtu(&self) -> io::Result<()> {
+        match self.service {
+            Service::L2capLe { mtu: Some(mtu), .. } => fd::set_option(
+                self.socket.as_fd(),
+                sys::SOL_BLUETOOTH,
+                sys::BT_RCVMTU,
+                &mtu,
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the kernel report when each message is handed to the driver, and when the controller is done with it.
+    ///
+    /// # Errors
+    /// What the kernel says; EINVAL if it has not such reports.
+    pub(crate) fn set_timestamps(&self) -> io::Result<()> {
+        let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE
+            | libc::SOF_TIMESTAMPING_SOFTWARE
+            | libc::SOF_TIMESTAMPING_OPT_ID
+            | sys::SOF_TIMESTAMPING_TX_COMPLETION;
+        fd::set_option(
+            self.socket.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            &wanted,
+        )
+    }
+
+    /// Waits for a report in the error queue.
+    ///
+    /// # Errors
+    /// `TimedOut` after the time limit.
+    pub(crate) fn wait_report(&self) -> io::Result<()> {
+        // POLLERR is always reported; asking for nothing waits for it alone.
+        fd::wait_for(self.socket.as_fd(), 0, CALL_TIMEOUT)
+    }
+
+    /// recv(2) from the error queue, without waiting.
+    ///
+    /// # Errors
+    /// What the kernel says; EAGAIN if there is nothing.
+    pub(crate) fn recv_report(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE;
+        fd::recv(self.socket.as_fd(), buffer, flags)
+    }
+
+    /// Waits until it may be written to: it is connected by then.
+    ///
+    /// # Errors
+    /// `TimedOut` after the time limit.
+    pub(crate) fn wait_writable(&self) -> io::Result<()> {
+        fd::wait_for(self.socket.as_fd(), libc::POLLOUT, CALL_TIMEOUT)
     }
 
     /// `SO_SNDBUF`; the kernel doubles what is asked for.
@@ -201,9 +311,10 @@ impl Socket {
     /// Its protocol, as metrics name it.
     pub(crate) const fn protocol(&self) -> Protocol {
         match self.service {
-            Service::L2cap { .. } => Protocol::L2cap,
+            Service::L2cap { .. } | Service::L2capLe { .. } => Protocol::L2cap,
             Service::Rfcomm { .. } => Protocol::Rfcomm,
-            Service::Sco => Protocol::Sco,
+            Service::Sco { .. } => Protocol::Sco,
+            Service::Iso => Protocol::Iso,
         }
     }
 
@@ -212,7 +323,7 @@ impl Socket {
         match self.service {
             Service::L2cap { mode, .. } => !matches!(mode, L2capMode::EnhancedRetransmission),
             Service::Rfcomm { .. } => false,
-            Service::Sco => true,
+            Service::L2capLe { .. } | Service::Sco { .. } | Service::Iso => true,
         }
     }
 }
@@ -269,22 +380,30 @@ const fn kind_and_protocol(service: Service) -> (i32, i32) {
             mode: L2capMode::EnhancedRetransmission,
             ..
         } => (libc::SOCK_STREAM, sys::BTPROTO_L2CAP),
-        Service::L2cap { .. } => (libc::SOCK_SEQPACKET, sys::BTPROTO_L2CAP),
+        Service::L2cap { .. } | Service::L2capLe { .. } => {
+            (libc::SOCK_SEQPACKET, sys::BTPROTO_L2CAP)
+        }
         Service::Rfcomm { .. } => (libc::SOCK_STREAM, sys::BTPROTO_RFCOMM),
-        Service::Sco => (libc::SOCK_SEQPACKET, sys::BTPROTO_SCO),
+        Service::Sco { .. } => (libc::SOCK_SEQPACKET, sys::BTPROTO_SCO),
+        Service::Iso => (libc::SOCK_SEQPACKET, sys::BTPROTO_ISO),
     }
 }
 
 fn set_options(socket: &OwnedFd, service: Service) -> io::Result<()> {
     match service {
         Service::L2cap { mode, mtu, .. } => set_l2cap_options(socket, mode, mtu),
-        Service::Rfcomm { .. } => Ok(()),
-        Service::Sco => {
-            let setting = sys::BT_VOICE_CVSD_16BIT;
-            let voice = sys::bt_voice { setting };
-            fd::set_option(socket.as_fd(), sys::SOL_BLUETOOTH, sys::BT_VOICE, &voice)
-        }
+        Service::Rfcomm { .. } | Service::L2capLe { .. } | Service::Iso => Ok(()),
+        Service::Sco { voice } => set_voice(socket, voice),
     }
+}
+
+fn set_voice(socket: &OwnedFd, voice: Voice) -> io::Result<()> {
+    let setting = match voice {
+        Voice::Cvsd => sys::BT_VOICE_CVSD_16BIT,
+        Voice::Transparent => sys::BT_VOICE_TRANSPARENT,
+    };
+    let voice = sys::bt_voice { setting };
+    fd::set_option(socket.as_fd(), sys::SOL_BLUETOOTH, sys::BT_VOICE, &voice)
 }
 
 fn l2cap_address(device: BdAddr, psm: u16) -> sys::sockaddr_l2 {

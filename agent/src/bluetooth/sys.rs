@@ -1,6 +1,6 @@
 //! Constants and structs of the kernel's Bluetooth sockets, under the kernel's names.
 //!
-//! Kernel: include/net/bluetooth/{bluetooth,hci_sock,l2cap}.h.
+//! Kernel: include/net/bluetooth/{bluetooth,hci_sock,iso,l2cap}.h.
 
 use libc::{c_int, c_ulong};
 
@@ -11,10 +11,16 @@ pub(super) const BTPROTO_HCI: c_int = 1;
 
 pub(super) const BTPROTO_SCO: c_int = 2;
 pub(super) const BTPROTO_RFCOMM: c_int = 3;
+pub(super) const BTPROTO_ISO: c_int = 8;
 
 pub(super) const SOL_BLUETOOTH: c_int = 274;
 pub(super) const BT_VOICE: c_int = 11;
 pub(super) const BT_VOICE_CVSD_16BIT: u16 = 0x0060;
+pub(super) const BT_VOICE_TRANSPARENT: u16 = 0x0003;
+pub(super) const BT_DEFER_SETUP: c_int = 7;
+pub(super) const BT_RCVMTU: c_int = 13;
+
+pub(super) const BDADDR_LE_PUBLIC: u8 = 1;
 
 /// Control message with a `struct sock_extended_err`.
 pub(super) const BT_SCM_ERROR: c_int = 4;
@@ -36,8 +42,20 @@ pub(super) const L2CAP_MODE_BASIC: u8 = 0;
 pub(super) const L2CAP_MODE_ERTM: u8 = 3;
 pub(super) const L2CAP_MODE_STREAMING: u8 = 4;
 
+/// Since 6.15. Kernel: include/uapi/linux/net_tstamp.h.
+pub(super) const SOF_TIMESTAMPING_TX_COMPLETION: u32 = 1 << 18;
+
+pub(super) const SOL_HCI: c_int = 0;
+pub(super) const HCI_FILTER: c_int = 2;
+pub(super) const HCI_CHANNEL_RAW: u16 = 0;
+pub(super) const HCI_CHANNEL_USER: u16 = 1;
+pub(super) const HCI_CHANNEL_CONTROL: u16 = 3;
+pub(super) const HCI_DEV_NONE: u16 = 0xffff;
+
 pub(super) const HCIDEVUP: c_ulong = 0x4004_48c9;
 pub(super) const HCIGETDEVLIST: c_ulong = 0x8004_48d2;
+pub(super) const HCIDEVDOWN: c_ulong = 0x4004_48ca;
+pub(super) const HCIDEVRESET: c_ulong = 0x4004_48cb;
 pub(super) const HCIGETDEVINFO: c_ulong = 0x8004_48d3;
 pub(super) const HCISETSCAN: c_ulong = 0x4004_48dd;
 
@@ -69,6 +87,33 @@ pub(super) struct sockaddr_rc {
 pub(super) struct sockaddr_sco {
     pub(super) sco_family: u16,
     pub(super) sco_bdaddr: [u8; 6],
+}
+
+/// `struct sockaddr_hci`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct sockaddr_hci {
+    pub(super) hci_family: u16,
+    pub(super) hci_dev: u16,
+    pub(super) hci_channel: u16,
+}
+
+/// `struct sockaddr_iso`, without the part for broadcasts.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct sockaddr_iso {
+    pub(super) iso_family: u16,
+    pub(super) iso_bdaddr: [u8; 6],
+    pub(super) iso_bdaddr_type: u8,
+}
+
+/// `struct hci_ufilter`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct hci_ufilter {
+    pub(super) type_mask: u32,
+    pub(super) event_mask: [u32; 2],
+    pub(super) opcode: u16,
 }
 
 /// `struct bt_voice`.
@@ -160,6 +205,9 @@ const _: () = {
     assert!(size_of::<sockaddr_l2>() == 14);
     assert!(size_of::<sockaddr_rc>() == 10);
     assert!(size_of::<sockaddr_sco>() == 8);
+    assert!(size_of::<sockaddr_hci>() == 6);
+    assert!(size_of::<sockaddr_iso>() == 10);
+    assert!(size_of::<hci_ufilter>() == 16);
     assert!(size_of::<bt_voice>() == 2);
     assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);

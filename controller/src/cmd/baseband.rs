@@ -66,32 +66,7 @@ wire_struct! {
 
 /// 7.3.2: links end without a word; the host forgets them by itself.
 fn reset(cx: &mut Cx<'_>, (): ()) -> Result<(), Status> {
-    let pages: Vec<BdAddr> = cx.me().pages.keys().copied().collect();
-    let requests: Vec<BdAddr> = cx.me().requests.keys().copied().collect();
-    let names: Vec<BdAddr> = cx.me().names.keys().copied().collect();
-    let links: Vec<ConnHandle> = cx.me().links.keys().copied().collect();
-    cx.settings().event_mask = 0;
-    for addr in pages {
-        cx.air.cancel_page(cx.id, addr);
-    }
-    for addr in requests {
-        cx.air.reject(cx.id, addr, Status::CONNECTION_TIMEOUT);
-    }
-    let sync: Vec<BdAddr> = cx.me().sync_requests.keys().copied().collect();
-    for addr in sync {
-        cx.air.reject_sync(cx.id, addr, Status::CONNECTION_TIMEOUT);
-    }
-    for addr in names {
-        cx.air
-            .end_name_request(cx.id, addr, Status::UNKNOWN_CONNECTION);
-    }
-    for handle in links {
-        cx.air.vanish(cx.id, handle);
-    }
-    cx.air.end_inquiry(cx.id);
-    cx.air.silence(cx.id);
-    *cx.settings() = Default::default();
-    cx.me().buffers.reset();
+    cx.air.reset(cx.id);
     Ok(())
 }
 

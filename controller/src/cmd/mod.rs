@@ -186,6 +186,7 @@ fn answer(
                 code: 0x0e,
                 subevent,
                 opcode: opcode_of,
+                flushed: None,
             };
             let event = CommandComplete {
                 commands,
@@ -199,6 +200,7 @@ fn answer(
                 code: 0x0f,
                 subevent,
                 opcode: opcode_of,
+                flushed: None,
             };
             air.event_with(
                 id,

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,19 @@ pub struct Stats {
 struct Shared {
     air: Air,
     stats: Vec<Stats>,
+    /// Ports that are to be put in (or out, if there is none), by number.
+    changes: Vec<Change>,
+    /// The thread makes some at this moment.
+    changing: bool,
     stop: bool,
 }
+
+type Change = (usize, Option<Box<dyn Port>>);
 
 #[derive(Debug)]
 struct Worker {
     shared: Arc<Mutex<Shared>>,
+    changed: Arc<Condvar>,
     ports: Vec<Option<Box<dyn Port>>>,
     wake: UnixStream,
     start: Instant,
@@ -55,6 +62,8 @@ struct Worker {
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Mutex<Shared>>,
+    /// Told when changes have been made, and when the thread ends.
+    changed: Arc<Condvar>,
     wake: UnixStream,
     start: Instant,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
@@ -64,7 +73,8 @@ pub struct Server {
 const BURST: usize = 64;
 
 impl Server {
-    /// Serves the controllers of `air`, the first through the first port and so on; the air's clock becomes the time since this call.
+    /// Serves the controllers of `air`, the first through the first port and so on; those without a port are out until they are plugged in.
+    /// The air's clock becomes the time since this call.
     ///
     /// # Errors
     /// [`ServeError::Start`].
@@ -72,16 +82,27 @@ impl Server {
         let (wake, woken) = UnixStream::pair().map_err(ServeError::Start)?;
         wake.set_nonblocking(true).map_err(ServeError::Start)?;
         woken.set_nonblocking(true).map_err(ServeError::Start)?;
-        let stats = vec![Stats::default(); ports.len()];
+        let places = air.ids().count().max(ports.len());
+        let mut ports: Vec<Option<Box<dyn Port>>> = ports.into_iter().map(Some).collect();
+        ports.resize_with(places, || None);
+        let of_port = |port: &Option<_>| Stats {
+            closed: port.is_none(),
+            ..Stats::default()
+        };
+        let stats = ports.iter().map(of_port).collect();
         let shared = Arc::new(Mutex::new(Shared {
             air,
             stats,
+            changes: Vec::new(),
+            changing: false,
             stop: false,
         }));
+        let changed = Arc::new(Condvar::new());
         let start = Instant::now();
         let worker = Worker {
             shared: Arc::clone(&shared),
-            ports: ports.into_iter().map(Some).collect(),
+            changed: Arc::clone(&changed),
+            ports,
             wake: woken,
             start,
         };
@@ -91,6 +112,7 @@ impl Server {
             .map_err(ServeError::Start)?;
         Ok(Self {
             shared,
+            changed,
             wake,
             start,
             thread: Some(thread),
@@ -110,6 +132,29 @@ impl Server {
     /// Has the thread look after its ports, because something about them has changed.
     pub fn nudge(&self) {
         self.wake();
+    }
+
+    /// Pulls a controller out and closes its port; back when that is done. See [`Air::unplug`].
+    pub fn unplug(&self, id: ControllerId) {
+        self.with_air(|air| air.unplug(id));
+        self.change(id, None);
+        // What came through the port between the two calls.
+        self.with_air(|air| air.unplug(id));
+    }
+
+    /// Puts a controller that was pulled out behind a new port.
+    pub fn plug(&self, id: ControllerId, port: Box<dyn Port>) {
+        self.change(id, Some(port));
+    }
+
+    /// Has the thread exchange a port, and waits for it; not for a thread that has ended.
+    fn change(&self, id: ControllerId, port: Option<Box<dyn Port>>) {
+        let mut shared = lock(&self.shared);
+        shared.changes.push((id.index(), port));
+        self.wake();
+        let waiting =
+            |shared: &mut Shared| (shared.changing || !shared.changes.is_empty()) && !shared.stop;
+        drop(self.changed.wait_while(shared, waiting));
     }
 
     /// What the ports have done, in their order.
@@ -158,9 +203,18 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Worker {
+    /// Serves until it is told to stop, or fails; either way nobody waits for it any more.
     fn run(mut self) -> Result<(), ServeError> {
+        let result = self.serve();
+        lock(&self.shared).stop = true;
+        self.changed.notify_all();
+        result
+    }
+
+    fn serve(&mut self) -> Result<(), ServeError> {
         let shared = Arc::clone(&self.shared);
         loop {
+            self.make_changes(&shared);
             let timeout = {
                 let mut shared = lock(&shared);
                 shared.air.advance(self.start.elapsed());
@@ -195,6 +249,35 @@ impl Worker {
                 self.receive_some(shared, number);
             }
         }
+    }
+
+    /// Exchanges ports. Nobody is kept out of the air meanwhile: closing a port waits until its host has let go of the device.
+    fn make_changes(&mut self, shared: &Mutex<Shared>) {
+        let changes = {
+            let mut shared = lock(shared);
+            shared.changing = !shared.changes.is_empty();
+            std::mem::take(&mut shared.changes)
+        };
+        if changes.is_empty() {
+            return;
+        }
+        let mut stats = Vec::new();
+        for (number, port) in changes {
+            let closed = port.is_none();
+            stats.push((number, Stats { refused: 0, closed }));
+            if let Some(place) = self.ports.get_mut(number) {
+                *place = port;
+            }
+        }
+        let mut shared = lock(shared);
+        shared.changing = false;
+        for (number, new) in stats {
+            if let Some(old) = shared.stats.get_mut(number) {
+                *old = new;
+            }
+        }
+        drop(shared);
+        self.changed.notify_all();
     }
 
     /// The ports that have something to read.

@@ -1,7 +1,7 @@
 //! The credits family: the ledgers say what each packet took and each event gave back.
 
 use crate::evidence::Evidence;
-use controller::{BufferSize, Detail, Entry, LinkKind, Pool, Profile};
+use controller::{BufferSize, Detail, Entry, LinkKind, Opcode, Pool, Profile};
 use evidence::Scenario;
 use metrics::Snapshot;
 use metrics::catalogue::{
@@ -21,7 +21,7 @@ fn pools(profile: &Profile) -> [(Pool, &'static str, BufferSize); 4] {
 
 /// Adds the family's series.
 pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
-    for ((hci, entries), profile) in evidence.ledgers.iter().zip(&scenario.controllers) {
+    for (hci, profile, entries) in super::devices(scenario, evidence) {
         expect_slots(snapshot, &format!("hci{hci}"), profile, entries);
     }
 }
@@ -44,6 +44,9 @@ fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: 
                     free = i64::from(left);
                     snapshot.add(&COMPLETED_PACKETS, &labels, u64::from(packets));
                 }
+                Slots::Flushed { left } => free = i64::from(left),
+                Slots::Forgotten => free = 0,
+                Slots::Read => free = i64::from(size.packets),
             }
         }
         if size.packets > 0 {
@@ -65,6 +68,28 @@ enum Slots {
     Taken(u16),
     /// An event gave some back.
     Returned { packets: u16, left: u16 },
+    /// A link went, and its packets with it. No event counts them.
+    Flushed { left: u16 },
+    /// The host counts from 0: a reset. Kernel: hci_core.c hci_dev_do_reset(), which does not read the numbers again.
+    Forgotten,
+    /// The host has read how many there are.
+    Read,
+}
+
+const RESET: Opcode = Opcode(0x0c03);
+const READ_BUFFER_SIZE: Opcode = Opcode(0x1005);
+const LE_READ_BUFFER_SIZE: Opcode = Opcode(0x2002);
+const LE_READ_BUFFER_SIZE_V2: Opcode = Opcode(0x2060);
+
+/// What a command of the host's does to its idea of a pool.
+fn command(opcode: Opcode, pool: Pool) -> Option<Slots> {
+    match (opcode, pool) {
+        (RESET, _) => Some(Slots::Forgotten),
+        (READ_BUFFER_SIZE, Pool::Acl | Pool::Sco)
+        | (LE_READ_BUFFER_SIZE, Pool::Le)
+        | (LE_READ_BUFFER_SIZE_V2, Pool::Le | Pool::Iso) => Some(Slots::Read),
+        _ => None,
+    }
 }
 
 /// The pool that a link's packets take their slots from. LE links use the ACL buffers of a
@@ -96,6 +121,13 @@ fn slots_after(entry: &Entry, pool: Pool, profile: &Profile) -> Vec<Slots> {
                 left: link.slots_after,
             })
             .collect(),
+        Detail::Event {
+            flushed: Some(link),
+            ..
+        } if link.pool == pool => vec![Slots::Flushed {
+            left: link.slots_after,
+        }],
+        Detail::Command { opcode, .. } => command(*opcode, pool).into_iter().collect(),
         _ => Vec::new(),
     }
 }

@@ -11,6 +11,7 @@ mod urb;
 mod witness;
 
 use crate::evidence::Evidence;
+use controller::{Entry, Profile};
 use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
@@ -38,4 +39,17 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     latency::expect(&mut snapshot, scenario, evidence);
     hci::expect(&mut snapshot, scenario, evidence);
     snapshot
+}
+
+/// The devices that were there at the end: N of hciN, what the controller is, and what crossed since it was plugged in.
+///
+/// Guests have no other devices, so the n-th controller of a scenario is hciN.
+fn devices<'a>(
+    scenario: &'a Scenario,
+    evidence: &'a Evidence,
+) -> impl Iterator<Item = (u16, &'a Profile, &'a [Entry])> {
+    evidence.ledgers.iter().filter_map(|(hci, entries)| {
+        let profile = scenario.controllers.get(usize::from(*hci))?;
+        Some((*hci, profile, entries.as_slice()))
+    })
 }

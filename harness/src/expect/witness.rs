@@ -13,14 +13,22 @@ pub fn cross_check(evidence: &Evidence) -> Vec<Deviation> {
     let mut deviations = Vec::new();
     for (hci, entries) in &evidence.ledgers {
         match evidence.devices.get(hci) {
-            Some(device) => deviations.extend(cross_check_device(device, entries)),
+            Some(device) => {
+                let past_kernel = evidence.user_channel.get(hci).copied().unwrap_or(0);
+                deviations.extend(cross_check_device(device, entries, past_kernel));
+            }
             None => deviations.push(witness("", *hci, "counters", "none")),
         }
     }
     deviations
 }
 
-fn cross_check_device(device: &DeviceCounters, entries: &[Entry]) -> Vec<Deviation> {
+/// `past_kernel`: events that a process read on the user channel. Kernel: hci_rx_work() frees those before it counts them.
+fn cross_check_device(
+    device: &DeviceCounters,
+    entries: &[Entry],
+    past_kernel: u32,
+) -> Vec<Deviation> {
     let counted = count_packets(entries);
     let sums = |direction, kind| counted.get(&(direction, kind)).copied().unwrap_or(0);
     let (sent, received) = (Direction::HostToController, Direction::ControllerToHost);
@@ -44,7 +52,7 @@ fn cross_check_device(device: &DeviceCounters, entries: &[Entry]) -> Vec<Deviati
         ),
         (
             "evt_rx",
-            sums(received, PacketKind::Event),
+            sums(received, PacketKind::Event).saturating_sub(past_kernel),
             device.events_received,
         ),
     ];

@@ -11,6 +11,7 @@ pub(super) const EAGAIN: i32 = 11;
 pub(super) const EMSGSIZE: i32 = 90;
 pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ENOTCONN: i32 = 107;
+pub(super) const ETIMEDOUT: i32 = 110;
 /// The MTU that an L2CAP channel has without negotiation, bytes.
 pub(super) const DEFAULT_MTU: usize = 672;
 
@@ -19,16 +20,17 @@ pub(super) const DEFAULT_MTU: usize = 672;
 /// Each gives its buffers back only when all are taken, and then all at once: so the number of
 /// free slots after each packet follows from the packet's number alone, whatever the timing.
 pub(super) fn two_controllers(slots: [u16; 2], mtu: u16) -> Vec<Profile> {
-    let addresses = [
-        [0x01, 0x53, 0x00, 0x5e, 0x00, 0x00],
-        [0x02, 0x53, 0x00, 0x5e, 0x00, 0x00],
-    ];
-    let profile = |(address, packets): ([u8; 6], u16)| Profile {
+    let profile = |(address, packets)| Profile {
         acl: BufferSize { mtu, packets },
         ack: AckPolicy::Batch(packets),
-        ..Profile::dual_mode(BdAddr::from_wire(address))
+        ..Profile::dual_mode(address)
     };
-    addresses.into_iter().zip(slots).map(profile).collect()
+    addresses().into_iter().zip(slots).map(profile).collect()
+}
+
+/// Addresses for two controllers.
+pub(super) fn addresses() -> [BdAddr; 2] {
+    [0x01, 0x02].map(|last| BdAddr::from_wire([last, 0x53, 0x00, 0x5e, 0x00, 0x00]))
 }
 
 /// A scenario of two controllers with 7 and 5 buffers of 1021 bytes.

@@ -4,7 +4,7 @@ use super::build::{
     DEFAULT_MTU, EAGAIN, ECONNRESET, EMSGSIZE, ENOTCONN, PSM, connect, connected, failing_write,
     l2cap, listen, scenario, traffic, transfer, two_controllers,
 };
-use evidence::{L2capMode, Scenario, Service, Step};
+use evidence::{Feature, L2capMode, Scenario, Service, Step};
 
 /// Traffic both ways over one channel, and a write that is too long.
 ///
@@ -81,10 +81,14 @@ pub(super) fn threads() -> Scenario {
     )
 }
 
-/// Peeks count apart from reads and take nothing.
-pub(super) fn peek() -> Scenario {
+/// Peeks count apart from reads and take nothing; so do reads of the error queue.
+pub(super) fn peek_and_errqueue() -> Scenario {
     let server = || "server".to_owned();
     let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(Step::EmptyErrorQueue {
+        socket: server(),
+        times: 11,
+    });
     steps.push(Step::Write {
         socket: "client".to_owned(),
         bytes: 109,
@@ -102,8 +106,33 @@ pub(super) fn peek() -> Scenario {
         errno: EAGAIN,
     });
     scenario(
-        "peek",
-        "a message that is looked at 19 times and read once",
+        "peek-and-errqueue",
+        "a message that is looked at 19 times and read once, and 11 reads of an empty error queue",
+        steps,
+    )
+}
+
+/// The kernel reports each message twice: when it is handed to the driver, and when the controller is done with it.
+pub(super) fn tx_timestamps() -> Scenario {
+    let client = || "client".to_owned();
+    let mut steps = vec![Step::Require {
+        feature: Feature::TxTimestamps,
+    }];
+    steps.extend(connected(l2cap(L2capMode::Basic)));
+    steps.push(Step::Timestamps { socket: client() });
+    steps.push(transfer("client", "server", 17, 127));
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(Step::ReadErrorQueue {
+        socket: client(),
+        times: 2 * 17,
+    });
+    steps.push(Step::EmptyErrorQueue {
+        socket: client(),
+        times: 5,
+    });
+    scenario(
+        "tx-timestamps",
+        "17 messages that the kernel reports twice each, through the error queue",
         steps,
     )
 }

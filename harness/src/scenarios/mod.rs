@@ -4,7 +4,10 @@
 mod audio;
 mod build;
 mod delay;
+mod devices;
+mod faults;
 mod l2cap;
+mod le;
 mod stall;
 mod usb;
 
@@ -18,14 +21,18 @@ pub fn all() -> Vec<Scenario> {
         l2cap::stream_and_ertm(),
         l2cap::fragmented(),
         l2cap::threads(),
-        l2cap::peek(),
+        l2cap::peek_and_errqueue(),
+        l2cap::tx_timestamps(),
         l2cap::disconnect(),
         stall::stalled_controller(),
         stall::small_sndbuf(),
         delay::delayed_acks(),
         delay::waiting_packets(),
         delay::slow_command(),
+        le::l2cap_le_coc(),
+        le::iso_cis(),
         audio::sco_cvsd(),
+        audio::sco_msbc(),
         audio::rfcomm(),
         usb::l2cap_over_bulk(),
         usb::two_dongles(),
@@ -35,6 +42,18 @@ pub fn all() -> Vec<Scenario> {
         usb::retry(),
         usb::held(),
         usb::errors_in(),
+        devices::hci_raw_and_user_channel(),
+        devices::controller_reset(),
+        devices::hardware_error(),
+        devices::unplug_replug(),
+        devices::unplug(),
+        faults::completes_too_many(),
+        faults::unreliable_air(),
+        faults::command_faults(),
+        faults::command_never_answered(),
+        faults::garbage_events(),
+        faults::spoiled_events(),
+        faults::link_loss(),
     ]
 }
 

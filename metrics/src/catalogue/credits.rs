@@ -25,6 +25,9 @@ pub static SLOTS_FREE: Metric = Metric {
         "sco stays at its capacity unless the kernel uses SCO flow control, which no hardware \
          driver turns on up to 7.3.",
         "A device on the user channel is driven by a process, past these counters: they stand still.",
+        "A device that is down keeps the numbers that it had, or has 0 where the kernel \
+         zeroes them on close (commit cdf88b35e06f, 2026, and stable releases). One that was reset \
+         by ioctl HCIDEVRESET has 0 until it was down and up: the kernel does not ask again.",
     ],
 };
 

@@ -1,5 +1,12 @@
-//! Carrying out the steps of a scenario.
+//! Carrying out the steps of a scenario: what they do with data here, with devices and controllers in files beside.
 
+mod connect;
+mod describe;
+mod devices;
+mod hci;
+
+use self::describe::describe;
+use self::hci::HciSockets;
 use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use crate::controllers::Controllers;
@@ -17,7 +24,7 @@ use std::{fs, io, thread};
 
 /// What steps work on.
 struct Stage<'a> {
-    controllers: &'a Controllers,
+    controllers: &'a mut Controllers,
     calls: &'a CallLog,
     port: &'a Port,
     probes: &'a Collector,
@@ -28,21 +35,28 @@ struct Stage<'a> {
     filled: BTreeMap<String, (usize, u32)>,
     /// The sockets whose writes the kernel stamps.
     stamped: BTreeSet<String>,
+    hci: HciSockets,
 }
 
 /// The sockets of a scenario, open while this lives: closing one makes packets.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
     _sockets: BTreeMap<String, Socket>,
+    _hci: HciSockets,
 }
+
+/// This kernel has not what a scenario is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotApplicable(pub(crate) String);
 
 /// Carries out all steps, in order.
 ///
 /// # Errors
-/// The first step that fails.
+/// The first step that fails; [`NotApplicable`] if it asks for what this kernel has not.
 pub(crate) fn carry_out(
     steps: &[Step],
-    controllers: &Controllers,
+    controllers: &mut Controllers,
     calls: &CallLog,
     probes: &Collector,
     port: &Port,
@@ -56,6 +70,7 @@ pub(crate) fn carry_out(
         services: BTreeMap::new(),
         filled: BTreeMap::new(),
         stamped: BTreeSet::new(),
+        hci: HciSockets::default(),
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
@@ -64,61 +79,11 @@ pub(crate) fn carry_out(
         let ended_ns = controllers.now_ns()?;
         port.send(&AgentRecord::Step(Period { began_ns, ended_ns }))?;
     }
+    let Stage { sockets, hci, .. } = stage;
     Ok(OpenSockets {
-        _sockets: stage.sockets,
+        _sockets: sockets,
+        _hci: hci,
     })
-}
-
-/// A step in words.
-fn describe(step: &Step) -> String {
-    match step {
-        Step::Listen { socket, .. } => format!("{socket} listens"),
-        Step::Connect { socket, to, .. } => format!("{socket} connects to {to}"),
-        Step::SendBuffer { socket, bytes } => format!("{socket} asks for SO_SNDBUF {bytes}"),
-        Step::Transfer { traffic } => {
-            let one = |t: &Traffic| {
-                format!(
-                    "{} messages of {} bytes from {} to {}",
-                    t.messages, t.bytes, t.from, t.to
-                )
-            };
-            traffic.iter().map(one).collect::<Vec<_>>().join(", ")
-        }
-        Step::FillUntilFull { socket, bytes, .. } => {
-            format!("fill {socket} with messages of {bytes} bytes")
-        }
-        Step::Drain { to, .. } => format!("drain through {to}"),
-        Step::Peek { socket, times } => format!("{socket} peeks {times} times"),
-        Step::Write { socket, bytes } => format!("{socket} writes {bytes} bytes"),
-        Step::Read { socket, bytes } => format!("{socket} reads {bytes} bytes"),
-        Step::FailingWrite {
-            socket,
-            bytes,
-            errno,
-        } => {
-            format!("{socket} writes {bytes} bytes, to fail with errno {errno}")
-        }
-        Step::FailingRead { socket, errno } => {
-            format!("{socket} reads, to fail with errno {errno}")
-        }
-        Step::StampWrites { socket } => format!("have writes of {socket} stamped"),
-        Step::ReadStamps { socket, .. } => format!("read the stamps of {socket}"),
-        Step::Close { socket } => format!("close {socket}"),
-        Step::AwaitHangUp { socket } => format!("await the end of {socket}"),
-        Step::Quiet { milliseconds } => format!("await {milliseconds} ms without packets"),
-        Step::Acks { controller, policy } => format!("controller {controller} acks {policy:?}"),
-        Step::FlushAcks { controller } => format!("controller {controller} acks everything"),
-        Step::Inject { fault } => format!("inject {fault:?}"),
-        Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
-        Step::ReloadModule { module } => format!("reload module {module}"),
-        Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),
-        Step::AwaitVoice { controller } => format!("await voice on controller {controller}"),
-        Step::AwaitNoVoice { controller } => {
-            format!("await the end of voice on controller {controller}")
-        }
-        Step::Panic => "crash the kernel".to_owned(),
-        Step::Hang => "stop answering".to_owned(),
-    }
 }
 
 impl Stage<'_> {
@@ -169,6 +134,12 @@ impl Stage<'_> {
                 .wait_hang_up()
                 .context("it did not end"),
             Step::Quiet { milliseconds } => self.quiet(Duration::from_millis(*milliseconds)),
+            Step::Timestamps { socket } => self
+                .socket(socket)?
+                .set_timestamps()
+                .context("failed to set SO_TIMESTAMPING"),
+            Step::ReadErrorQueue { socket, times } => self.read_reports(socket, *times),
+            Step::EmptyErrorQueue { socket, times } => self.read_no_reports(socket, *times),
             Step::Acks { controller, policy } => self.controllers.set_acks(*controller, *policy),
             Step::FlushAcks { controller } => self.controllers.flush_acks_of(*controller),
             Step::Misbehave { how } => misbehave::misbehave(*how, self.port),
@@ -177,6 +148,35 @@ impl Stage<'_> {
             Step::UsbFault { fault } => self.controllers.add_usb_fault(*fault),
             Step::AwaitVoice { controller } => self.controllers.await_voice(*controller, true),
             Step::AwaitNoVoice { controller } => self.controllers.await_voice(*controller, false),
+            Step::HciCommands {
+                socket,
+                opcode,
+                times,
+            } => {
+                let past_kernel = self.hci.commands(socket, *opcode, *times, self.calls)?;
+                if let Some((hci, events)) = past_kernel {
+                    self.controllers.note_past_kernel(hci, events);
+                }
+                Ok(())
+            }
+            Step::HciSend { socket, opcode } => self.hci.send(socket, *opcode, self.calls),
+            Step::OpenHci {
+                socket,
+                controller,
+                channel,
+            } => {
+                let hci = self.controllers.hci(*controller)?;
+                self.hci.open(socket, hci, *channel)
+            }
+            Step::HardwareError { .. }
+            | Step::SendToHost { .. }
+            | Step::LoseLinks { .. }
+            | Step::AckExtra { .. }
+            | Step::Unplug { .. }
+            | Step::Plug { .. }
+            | Step::Device { .. }
+            | Step::Advertise { .. }
+            | Step::Require { .. } => self.with_device(step),
             Step::Panic => {
                 fs::write("/proc/sysrq-trigger", "c").context("failed to write to sysrq")?;
                 bail!("the kernel survived sysrq c")
@@ -185,28 +185,6 @@ impl Stage<'_> {
                 thread::park();
             },
         }
-    }
-
-    fn listen(&mut self, name: &str, controller: usize, service: Service) -> anyhow::Result<()> {
-        let device = self.controllers.address(controller)?;
-        let socket = Socket::bound(service, device, true).context("failed to bind")?;
-        socket.listen().context("failed to listen")?;
-        self.services.insert(name.to_owned(), (device, service));
-        self.sockets.insert(name.to_owned(), socket);
-        Ok(())
-    }
-
-    /// connect(2) returns when both ends are connected; what accept(2) takes is queued by then.
-    fn connect(&mut self, name: &str, from: usize, to: &str, accepted: &str) -> anyhow::Result<()> {
-        let own = self.controllers.address(from)?;
-        let known = self.services.get(to);
-        let (device, service) = *known.with_context(|| format!("{to} does not listen"))?;
-        let socket = Socket::bound(service, own, false).context("failed to bind")?;
-        socket.connect(device).context("failed to connect")?;
-        let peer = self.socket(to)?.accept().context("failed to accept")?;
-        self.sockets.insert(name.to_owned(), socket);
-        self.sockets.insert(accepted.to_owned(), peer);
-        Ok(())
     }
 
     fn transfer(&self, traffic: &[Traffic]) -> anyhow::Result<()> {
@@ -357,11 +335,35 @@ impl Stage<'_> {
         Ok(())
     }
 
+    fn read_reports(&self, name: &str, times: u32) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        for number in 0..times {
+            let number = || format!("report {number} of {times}");
+            socket.wait_report().with_context(number)?;
+            let result = socket.recv_report(&mut [0; 64]);
+            self.calls
+                .note(socket.protocol(), Direction::ErrorQueue, result)
+                .with_context(number)?;
+        }
+        Ok(())
+    }
+
+    fn read_no_reports(&self, name: &str, times: u32) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        for _ in 0..times {
+            let result = socket.recv_report(&mut [0; 64]);
+            let result = self
+                .calls
+                .note(socket.protocol(), Direction::ErrorQueue, result);
+            expect_errno(result, libc::EAGAIN)?;
+        }
+        Ok(())
+    }
+
     fn close(&mut self, name: &str) -> anyhow::Result<()> {
-        let socket = self.sockets.remove(name);
-        socket
-            .map(drop)
-            .with_context(|| format!("there is no socket {name}"))
+        let there = self.sockets.remove(name).is_some() || self.hci.close(name);
+        ensure!(there, "there is no socket {name}");
+        Ok(())
     }
 
     /// The exporter looks every second whether modules came or went; here each change is looked at.
