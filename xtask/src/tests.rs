@@ -25,7 +25,7 @@ pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
     step("payload");
     let payload = payload::build(shell)?;
     step("tests");
-    cmd!(shell, "cargo test --workspace {arguments...}")
+    cmd!(shell, "cargo test --workspace --features controller/cli {arguments...}")
         .env(harness::PAYLOAD_VARIABLE, payload)
         .quiet()
         .run()?;
