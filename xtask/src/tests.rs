@@ -25,10 +25,13 @@ pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
     step("payload");
     let payload = payload::build(shell)?;
     step("tests");
-    cmd!(shell, "cargo test --workspace --features controller/cli {arguments...}")
-        .env(harness::PAYLOAD_VARIABLE, payload)
-        .quiet()
-        .run()?;
+    cmd!(
+        shell,
+        "cargo test --workspace --features controller/cli {arguments...}"
+    )
+    .env(harness::PAYLOAD_VARIABLE, payload)
+    .quiet()
+    .run()?;
     Ok(())
 }
 

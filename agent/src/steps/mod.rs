@@ -74,9 +74,9 @@ pub(crate) fn carry_out(
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
-        let began_ns = controllers.now_ns()?;
+        let began_ns = stage.controllers.now_ns()?;
         stage.carry_out(step)?;
-        let ended_ns = controllers.now_ns()?;
+        let ended_ns = stage.controllers.now_ns()?;
         port.send(&AgentRecord::Step(Period { began_ns, ended_ns }))?;
     }
     let Stage { sockets, hci, .. } = stage;
