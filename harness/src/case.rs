@@ -316,7 +316,7 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
         deviation("probe", &labels, "attached", reason)
     }));
     deviations.extend(check_scrapes(evidence, observed));
-    deviations.extend(unseen(observed));
+    deviations.extend(unseen(observed, evidence));
     let problems = observed.problems();
     deviations.extend(
         problems

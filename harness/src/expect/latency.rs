@@ -219,18 +219,25 @@ impl Host<'_> {
 
     /// The host forgets a link when it learns of its end. Spec: Core 5.4, Vol 4, Part E, 7.7.5.
     fn see_other(&mut self, entry: &Entry) {
+        if let (Some(PacketKind::Command), [0x03, 0x0c, ..]) = (entry.kind, entry.head.bytes()) {
+            return self.see_reset();
+        }
         let (Some(PacketKind::Event), &[0x05, _, 0, low, high, ..]) =
             (entry.kind, entry.head.bytes())
         else {
             return;
         };
         let handle = u16::from_le_bytes([low, high]) & 0x0fff;
-        let Some(link) = self.links.get_mut(&handle) else {
-            return;
-        };
-        let labels = [("hci", self.hci.as_str()), ("kind", link.kind)];
-        let abandoned = u64::try_from(link.in_flight.drain(..).count()).expect("a count fits");
-        self.snapshot.add(&UNACKNOWLEDGED, &labels, abandoned);
+        if let Some(link) = self.links.get_mut(&handle) {
+            abandon(self.snapshot, &self.hci, link);
+        }
+    }
+
+    /// The host forgets all links when it resets the controller, without a word of either.
+    fn see_reset(&mut self) {
+        for link in self.links.values_mut() {
+            abandon(self.snapshot, &self.hci, link);
+        }
     }
 
     fn expect_in_flight(&mut self) {
@@ -244,6 +251,13 @@ impl Host<'_> {
             self.snapshot.set(&IN_FLIGHT, &labels, sum);
         }
     }
+}
+
+/// What is in flight on a link that the host forgets is never acknowledged.
+fn abandon(snapshot: &mut Snapshot, hci: &str, link: &mut Link) {
+    let labels = [("hci", hci), ("kind", link.kind)];
+    let abandoned = u64::try_from(link.in_flight.drain(..).count()).expect("a count fits");
+    snapshot.add(&UNACKNOWLEDGED, &labels, abandoned);
 }
 
 fn kind_of_link(link: LinkKind) -> &'static str {
