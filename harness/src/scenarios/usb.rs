@@ -3,8 +3,11 @@
 use super::build::{connect, connected, l2cap, listen, on_usb, scenario, traffic, transfer};
 use controller::transport::usbredir::{UsbEndpoint, UsbFault, UsbFaultAction};
 use controller::{AckPolicy, ControllerId};
-use evidence::{L2capMode, Scenario, Service, Step};
+use evidence::{L2capMode, Scenario, Service, Step, Voice};
 use std::time::Duration;
+
+/// Voice that the controllers code.
+const CVSD: Service = Service::Sco { voice: Voice::Cvsd };
 
 /// A frame of 16-bit CVSD as audio servers write it, bytes.
 const CVSD_FRAME: usize = 48;
@@ -60,12 +63,12 @@ pub(super) fn sco_over_isochronous(
 /// CVSD: alternate setting 2, three packets a frame.
 pub(super) fn sco_cvsd() -> Scenario {
     let about = "frames of 48 bytes both ways over eSCO between two USB dongles, CVSD";
-    sco_over_isochronous("usb-sco-cvsd", about, Service::Sco, CVSD_FRAME)
+    sco_over_isochronous("usb-sco-cvsd", about, CVSD, CVSD_FRAME)
 }
 
 /// Voice whose packets go wrong now and then: an error costs a packet of its own here, a short one nothing.
 pub(super) fn sco_faults() -> Scenario {
-    let mut steps = voice(Service::Sco);
+    let mut steps = voice(CVSD);
     steps.push(bus_fault(
         1,
         UsbEndpoint::ScoIn,
