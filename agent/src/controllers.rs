@@ -102,14 +102,6 @@ impl Controllers {
         Ok(())
     }
 
-    /// The N of hciN that the n-th controller is.
-    ///
-    /// # Errors
-    /// There is no such controller.
-    pub(crate) fn hci(&self, number: usize) -> anyhow::Result<u16> {
-        Ok(self.place(number)?.hci)
-    }
-
     /// Address of the n-th controller.
     ///
     /// # Errors

@@ -42,9 +42,6 @@ pub(super) const L2CAP_MODE_BASIC: u8 = 0;
 pub(super) const L2CAP_MODE_ERTM: u8 = 3;
 pub(super) const L2CAP_MODE_STREAMING: u8 = 4;
 
-/// Since 6.15. Kernel: include/uapi/linux/net_tstamp.h.
-pub(super) const SOF_TIMESTAMPING_TX_COMPLETION: u32 = 1 << 18;
-
 pub(super) const SOL_HCI: c_int = 0;
 pub(super) const HCI_FILTER: c_int = 2;
 pub(super) const HCI_CHANNEL_RAW: u16 = 0;
