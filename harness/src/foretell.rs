@@ -11,6 +11,7 @@ use btcompat::verdict::{
 };
 use evidence::ModuleOutcome;
 use kernels::KernelTree;
+use metrics::{Lost, ProbeReport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -213,8 +214,11 @@ impl Prophet {
         for verdict in &verdicts {
             let trials = beside_trials(verdict, &evidence.trials);
             foretold.programs.extend(trials);
-            if !evidence.probes.is_empty() {
-                let metrics = metric_verdicts(&verdict.object, verdict);
+            let metrics = metric_verdicts(&verdict.object, verdict);
+            // What a loader left alone, since its subject is not in this guest, shows nothing.
+            let loaded = |probe: &ProbeReport| probe.family.as_str() == verdict.object;
+            let lost = |lost: &Lost| metrics.iter().any(|metric| metric.name == lost.metric);
+            if evidence.probes.iter().any(loaded) || evidence.lost.iter().any(lost) {
                 foretold
                     .metrics
                     .extend(beside_losses(&metrics, &evidence.lost));
