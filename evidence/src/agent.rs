@@ -54,6 +54,8 @@ pub enum AgentRecord {
         /// All series.
         snapshot: Snapshot,
     },
+    /// How full a socket became while a step filled it.
+    SendBuffer(SendBuffer),
     /// What the exporter served of the same values.
     Scraped(Scrape),
     /// Where a device is on USB.
@@ -96,6 +98,19 @@ pub enum AgentRecord {
     },
     /// Everything was carried out and reported.
     Done,
+}
+
+/// A send buffer, as the kernel's tables show it (`/proc/net/l2cap` and the like) while it is filled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendBuffer {
+    /// Protocol of the socket.
+    pub protocol: Protocol,
+    /// `SO_SNDBUF`, bytes.
+    pub limit: u64,
+    /// Bytes that unsent messages occupied after each message.
+    pub occupied: Vec<u64>,
+    /// Did nothing cross any controller's boundary meanwhile?
+    pub still: bool,
 }
 
 /// What the exporter served over loopback.

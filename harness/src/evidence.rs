@@ -5,7 +5,7 @@ use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
-    Period, Scrape, Stage0Record, Stamp, UsbPlace,
+    Period, Scrape, SendBuffer, Stage0Record, Stamp, UsbPlace,
 };
 use metrics::{Lost, ProbeReport, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -66,6 +66,10 @@ pub struct Evidence {
     /// What the probes counted.
     #[schemars(with = "Option<serde_json::Value>")]
     pub observed: Option<Snapshot>,
+    /// How full sockets became while steps filled them.
+    #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub send_buffers: Vec<SendBuffer>,
     /// What the exporter served of the same values. Not kept in reports: it says the same again.
     #[serde(skip)]
     pub scrapes: Vec<Scrape>,
@@ -201,6 +205,7 @@ impl Evidence {
                 self.observed_in = period;
                 self.observed = Some(snapshot);
             }
+            AgentRecord::SendBuffer(buffer) => self.send_buffers.push(buffer),
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             AgentRecord::UsbPlace(place) => self.usb_places.push(place),
             AgentRecord::UsbMonitor { pcap } => {

@@ -2,7 +2,8 @@
 
 use crate::drive::Image;
 use crate::evidence::Evidence;
-use anyhow::Context as _;
+use crate::payload::BTF_SUFFIX;
+use anyhow::{Context as _, bail};
 use btcompat::object::Object;
 use btcompat::surface::{KernelFiles, Loaded, Surface, Wanted};
 use btcompat::verdict::{
@@ -170,6 +171,10 @@ impl Prophet {
             .parent()
             .filter(|folder| KernelTree::is_at(folder))
             .with_context(|| format!("{} is in no unpacked kernel", image.kernel.display()))?;
+        let own = format!("{}{BTF_SUFFIX}", image.release);
+        if objects.iter().any(|(name, _)| *name == own) {
+            bail!("the probes get {own} from outside, which btcompat does not read");
+        }
         let files = KernelFiles::of_tree(&KernelTree::open(folder)?);
         let surface = files.surface(&Wanted::All)?;
         // Type information for kernels that have none of their own lies beside the objects.

@@ -10,7 +10,7 @@ use std::{env, fs};
 pub const VARIABLE: &str = "BT_PAYLOAD";
 
 /// How the name of a kernel's BTF ends; before it is the kernel's release.
-const BTF_SUFFIX: &str = ".btf";
+pub const BTF_SUFFIX: &str = ".btf";
 
 /// Is this file of no use to a kernel of that release?
 #[must_use]

@@ -1,5 +1,6 @@
 //! What each metric is called, counts, and means.
 
+mod buffer;
 mod credits;
 mod functions;
 mod hci;
@@ -12,6 +13,7 @@ mod urb;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use buffer::{BUFFER_FILL, BUFFER_FULL_TIME, BUFFER_OCCUPIED, BUFFER_WOULD_BLOCK};
 pub use credits::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
     SLOTS_MINIMUM,
@@ -35,6 +37,10 @@ use crate::errno::is_errno_name;
 pub static CATALOGUE: &[&Metric] = &[
     &SOCKET_CALLS,
     &SOCKET_BYTES,
+    &BUFFER_OCCUPIED,
+    &BUFFER_FILL,
+    &BUFFER_WOULD_BLOCK,
+    &BUFFER_FULL_TIME,
     &SLOTS_FREE,
     &SLOTS_CAPACITY,
     &SLOTS_MINIMUM,
@@ -176,6 +182,8 @@ pub enum Unit {
     Bytes,
     /// Nanoseconds in a snapshot; exposed as seconds.
     Nanoseconds,
+    /// Percent in a snapshot; exposed as a ratio.
+    Percent,
 }
 
 /// One label of a metric.
@@ -362,6 +370,11 @@ mod tests {
             assert_eq!(
                 stem.ends_with("_seconds"),
                 metric.unit == Unit::Nanoseconds,
+                "{name}"
+            );
+            assert_eq!(
+                stem.ends_with("_ratio"),
+                metric.unit == Unit::Percent,
                 "{name}"
             );
         }

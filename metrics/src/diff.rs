@@ -70,6 +70,7 @@ pub fn diff(expected: &Snapshot, observed: &Snapshot) -> Vec<Difference> {
 fn agree(expected: Option<&Value>, observed: Option<&Value>) -> bool {
     match (expected, observed) {
         (Some(expected), Some(observed)) => expected.admits(observed),
+        (Some(Value::Within(within)), None) => within.count.0 == 0,
         (expected, observed) => expected.is_none() && observed.is_none(),
     }
 }

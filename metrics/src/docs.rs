@@ -163,6 +163,7 @@ fn bound_text(unit: Unit, bound: u64) -> String {
         Unit::Nanoseconds if bound.is_multiple_of(1_000_000) => format!("{} ms", bound / 1_000_000),
         Unit::Nanoseconds if bound.is_multiple_of(1_000) => format!("{} µs", bound / 1_000),
         Unit::Nanoseconds => format!("{bound} ns"),
+        Unit::Percent => format!("{bound} %"),
     }
 }
 
@@ -179,6 +180,7 @@ fn unit(metric: &Metric) -> &'static str {
         Unit::Count => "a number",
         Unit::Bytes => "bytes",
         Unit::Nanoseconds => "seconds",
+        Unit::Percent => "ratio",
     }
 }
 

@@ -157,6 +157,19 @@ impl Snapshot {
         self.entry(metric, labels, fits).observe_between(low, high);
     }
 
+    /// Counts up to `times` values of a histogram, none above `high`: what is expected where even the
+    /// number cannot be known.
+    pub fn observe_up_to(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[(&str, &str)],
+        times: u64,
+        high: u64,
+    ) {
+        let fits = matches!(metric.kind, Kind::Histogram { .. });
+        self.entry(metric, labels, fits).observe_up_to(times, high);
+    }
+
     /// Stores a whole value, in place of any that was there.
     pub fn insert(&mut self, metric: &'static Metric, labels: &[(&str, &str)], value: Value) {
         let fits = value.fits(metric.kind);

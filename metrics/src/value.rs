@@ -25,14 +25,14 @@ pub enum Value {
     Within(Within),
 }
 
-/// Limits of a histogram: how many values there are is exact, how large each is lies within limits.
+/// Limits of a histogram: how many values there are, and how large each is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Within {
     /// Inclusive upper bound, and how many values are in this bucket and those below it, at least
     /// and at most.
     pub buckets: Vec<(u64, u64, u64)>,
-    /// How many values there are, those above the last bound included.
-    pub count: u64,
+    /// How many values there are, those above the last bound included, at least and at most.
+    pub count: (u64, u64),
     /// Sum of all values, at least and at most.
     pub sum: (u64, u64),
 }
@@ -43,7 +43,7 @@ impl Within {
         let mut below = 0_u64;
         let bounds = self.buckets.iter().map(|(bound, _, _)| bound);
         bounds.eq(buckets.iter().map(|(bound, _)| bound))
-            && count == self.count
+            && (self.count.0..=self.count.1).contains(&count)
             && (self.sum.0..=self.sum.1).contains(&sum)
             && self.buckets.iter().zip(buckets).all(|(limits, (_, n))| {
                 let (_, at_least, at_most) = *limits;
@@ -58,9 +58,21 @@ impl Within {
             *at_least += u64::from(high <= *bound);
             *at_most += u64::from(low <= *bound);
         }
-        self.count += 1;
+        self.count.0 += 1;
+        self.count.1 += 1;
         self.sum.0 = self.sum.0.saturating_add(low);
         self.sum.1 = self.sum.1.saturating_add(high);
+    }
+}
+
+impl Within {
+    /// Counts up to `times` values that are not above `high`.
+    fn observe_up_to(&mut self, times: u64, high: u64) {
+        for (_, _, at_most) in &mut self.buckets {
+            *at_most = at_most.saturating_add(times);
+        }
+        self.count.1 = self.count.1.saturating_add(times);
+        self.sum.1 = self.sum.1.saturating_add(high.saturating_mul(times));
     }
 }
 
@@ -105,7 +117,7 @@ impl Value {
                 count,
                 sum,
             } => *count == 0 && *sum == 0 && buckets.iter().all(|(_, n)| *n == 0),
-            Self::Within(within) => within.count == 0,
+            Self::Within(within) => within.count.1 == 0,
         }
     }
 
@@ -129,6 +141,20 @@ impl Value {
     /// Counts one value that is neither below `low` nor above `high`: a histogram becomes its limits.
     /// Has no effect on a counter or a gauge.
     pub(crate) fn observe_between(&mut self, low: u64, high: u64) {
+        if let Some(within) = self.limits() {
+            within.observe(low, high);
+        }
+    }
+
+    /// Counts up to `times` values that are not above `high`, as [`Self::observe_between`] does.
+    pub(crate) fn observe_up_to(&mut self, times: u64, high: u64) {
+        if let Some(within) = self.limits() {
+            within.observe_up_to(times, high);
+        }
+    }
+
+    /// The limits of a histogram, which it becomes if it is not yet; `None` of other values.
+    fn limits(&mut self) -> Option<&mut Within> {
         if let Self::Histogram {
             buckets,
             count,
@@ -142,12 +168,13 @@ impl Value {
             };
             *self = Self::Within(Within {
                 buckets: buckets.iter().map(cumulate).collect(),
-                count: *count,
+                count: (*count, *count),
                 sum: (*sum, *sum),
             });
         }
-        if let Self::Within(within) = self {
-            within.observe(low, high);
+        match self {
+            Self::Within(within) => Some(within),
+            _ => None,
         }
     }
 
@@ -195,12 +222,16 @@ impl std::fmt::Display for Value {
                 sum: (low, high),
             }) => {
                 let bound = |(bound, at_least, at_most): &(u64, u64, u64)| {
-                    let free = *at_least == 0 && at_most == count;
-                    (!free && at_least < count)
+                    let free = *at_least == 0 && *at_most == count.1;
+                    (!free && *at_least < count.0)
                         .then(|| format!("up to {bound}: {at_least} to {at_most}"))
                 };
                 let bounds: Vec<_> = buckets.iter().filter_map(bound).collect();
                 let bounds = bounds.join(", ");
+                let count = match count {
+                    (least, most) if least == most => least.to_string(),
+                    (least, most) => format!("{least} to {most}"),
+                };
                 write!(f, "{count} values, sum {low} to {high} {{{bounds}}}")
             }
         }
@@ -244,6 +275,18 @@ mod tests {
     #[case::exact_one_elsewhere(&[11, 50, 20], false)]
     fn limits_admit_what_is_within(#[case] values: &[u64], #[case] admitted: bool) {
         assert_eq!(limits().admits(&histogram(values)), admitted);
+    }
+
+    /// Check that values that may or may not be there are admitted up to their number and size.
+    #[rstest]
+    #[case::none(&[7, 50, 20], true)]
+    #[case::both(&[7, 50, 20, 5, 90], true)]
+    #[case::three(&[7, 50, 20, 5, 5, 5], false)]
+    #[case::too_large_in_sum(&[7, 400, 60, 100, 101], false)]
+    fn limits_admit_what_may_be_there(#[case] values: &[u64], #[case] admitted: bool) {
+        let mut limits = limits();
+        limits.observe_up_to(2, 100);
+        assert_eq!(limits.admits(&histogram(values)), admitted);
     }
 
     /// Check that limits are no observation, and that no limits fit another metric's buckets.

@@ -68,7 +68,22 @@ struct task_struct {
 	unsigned int flags;
 };
 
+struct sock_common {
+	unsigned short skc_family;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
 struct sock {
+	struct sock_common __sk_common;
+	refcount_t sk_wmem_alloc;
+	int sk_sndbuf;
 	__u16 sk_protocol;
 };
 
@@ -84,6 +99,7 @@ struct sk_buff {
 	unsigned int len;
 	unsigned char *data;
 	struct sock *sk;
+	unsigned int truesize;
 	char cb[48];
 };
 
@@ -168,11 +184,15 @@ struct hci_chan {
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 
+/* include/uapi/asm-generic/errno-base.h */
+#define EAGAIN 11
+
 /* include/linux/socket.h */
 #define MSG_PEEK     0x0002
 #define MSG_ERRQUEUE 0x2000
 
 /* include/net/bluetooth/bluetooth.h */
+#define AF_BLUETOOTH   31
 #define BTPROTO_L2CAP  0
 #define BTPROTO_HCI    1
 #define BTPROTO_SCO    2

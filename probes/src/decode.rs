@@ -1,5 +1,6 @@
 //! From bytes in BPF maps to values of metrics.
 
+mod buffer;
 mod credits;
 mod drops;
 mod hci;
@@ -10,6 +11,7 @@ pub(crate) mod urb;
 
 use thiserror::Error;
 
+pub(crate) use buffer::{buffer, full_times};
 pub(crate) use credits::{completed, sends, slots};
 pub(crate) use drops::drops;
 pub(crate) use hci::hci;

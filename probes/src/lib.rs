@@ -47,6 +47,7 @@ pub use trial::try_each;
 /// The families that have an object, in the order of the catalogue.
 pub const FAMILIES: &[Family] = &[
     Family::Socket,
+    Family::Buffer,
     Family::Credits,
     Family::Urb,
     Family::Latency,
@@ -76,6 +77,7 @@ pub fn external_btf(folder: &Path) -> Option<PathBuf> {
 /// completed URB; `latency_halved.bpf.o` and `urb_halved.bpf.o` take each time for half as long as it was.
 pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[
     (Family::Socket, "socket_off_by_one.bpf.o"),
+    (Family::Buffer, "buffer_with_bias.bpf.o"),
     (Family::Urb, "urb_off_by_one.bpf.o"),
     (Family::Urb, "urb_halved.bpf.o"),
     (Family::Latency, "latency_halved.bpf.o"),

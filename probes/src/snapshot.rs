@@ -93,6 +93,12 @@ impl Loaded {
             Family::Socket => {
                 self.read_map("socket_counts", |entries| decode::socket(entries, snapshot))?;
             }
+            Family::Buffer => {
+                self.read_map("buffer_counts", |entries| decode::buffer(entries, snapshot))?;
+                self.read_map("buffer_full_times", |entries| {
+                    decode::full_times(entries, snapshot)
+                })?;
+            }
             Family::Credits => {
                 self.read_map("credits_sends", |entries| decode::sends(entries, snapshot))?;
                 self.read_map("credits_completed", |entries| {
@@ -108,7 +114,7 @@ impl Loaded {
                 self.read_map("hci_devices", |entries| decode::hci(entries, snapshot))?;
             }
             Family::Urb => self.read_urbs(snapshot)?,
-            Family::Buffer | Family::Probe => {}
+            Family::Probe => {}
         }
         Ok(())
     }

@@ -5,5 +5,6 @@
 pub(crate) mod device;
 mod fd;
 pub(crate) mod hci;
+pub(crate) mod memory;
 pub(crate) mod socket;
 mod sys;

@@ -1,10 +1,12 @@
 //! Sockets that carry data, of any Bluetooth protocol.
 
-use super::{fd, sys};
+use super::{fd, memory, sys};
 use controller::BdAddr;
 use evidence::{L2capMode, Protocol, Service, Voice};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 /// No single call waits longer than this; well below what the far end takes for a hang.
@@ -216,6 +218,24 @@ impl Socket {
             libc::SO_SNDBUF,
             &bytes,
         )
+    }
+
+    /// `SO_SNDBUF` as the kernel has it, bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn send_buffer(&self) -> io::Result<u64> {
+        let bytes: u32 = fd::get_option(self.socket.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF)?;
+        Ok(bytes.into())
+    }
+
+    /// Bytes that unsent messages occupy in the send buffer.
+    ///
+    /// # Errors
+    /// The kernel does not list the socket.
+    pub(crate) fn occupied(&self) -> io::Result<u64> {
+        let inode = File::from(self.socket.try_clone()?).metadata()?.ino();
+        memory::occupied(self.protocol().label(), inode)
     }
 
     /// send(2).

@@ -16,7 +16,7 @@ use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
 use controller::BdAddr;
-use evidence::{AgentRecord, Direction, Period, Service, Stamp, Step, Traffic};
+use evidence::{AgentRecord, Direction, Period, SendBuffer, Service, Stamp, Step, Traffic};
 use exporter::Collector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -203,8 +203,12 @@ impl Stage<'_> {
 
     fn fill(&mut self, name: &str, bytes: usize, further: u32) -> anyhow::Result<()> {
         let mut messages = 0;
+        let mut occupied = Vec::new();
+        let crossed = self.controllers.crossed()?;
         while self.try_write(name, messages, bytes)? {
             messages += 1;
+            let now = self.socket(name)?.occupied();
+            occupied.push(now.context("failed to read the socket's memory")?);
         }
         for _ in 0..further {
             ensure!(
@@ -212,7 +216,20 @@ impl Stage<'_> {
                 "a full socket took one more"
             );
         }
+        let still = self.controllers.crossed()? == crossed;
         self.filled.insert(name.to_owned(), (bytes, messages));
+        self.report_buffer(name, occupied, still)
+    }
+
+    fn report_buffer(&self, name: &str, occupied: Vec<u64>, still: bool) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        let witness = SendBuffer {
+            protocol: socket.protocol(),
+            limit: socket.send_buffer().context("failed to read SO_SNDBUF")?,
+            occupied,
+            still,
+        };
+        self.port.send(&AgentRecord::SendBuffer(witness))?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What the metrics must be, from the two witnesses that are not eBPF: what the socket calls
 //! returned, and the controllers' ledgers. One file a family.
 
+mod buffer;
 mod credits;
 mod hci;
 mod latency;
@@ -23,6 +24,7 @@ pub use witness::cross_check;
 /// The families whose values are expected, series by series.
 pub const FAMILIES: &[Family] = &[
     Family::Socket,
+    Family::Buffer,
     Family::Credits,
     Family::Urb,
     Family::Latency,
@@ -34,6 +36,7 @@ pub const FAMILIES: &[Family] = &[
 pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     let mut snapshot = Snapshot::new();
     socket::expect(&mut snapshot, scenario, evidence);
+    buffer::expect(&mut snapshot, scenario, evidence);
     credits::expect(&mut snapshot, scenario, evidence);
     urb::expect(&mut snapshot, scenario, evidence);
     latency::expect(&mut snapshot, scenario, evidence);

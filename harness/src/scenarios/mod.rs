@@ -2,6 +2,7 @@
 //! counters cannot pass.
 
 mod audio;
+mod buffer;
 mod build;
 mod delay;
 mod devices;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Scenario> {
         l2cap::disconnect(),
         stall::stalled_controller(),
         stall::small_sndbuf(),
+        buffer::full_buffer(),
         delay::delayed_acks(),
         delay::waiting_packets(),
         delay::slow_command(),

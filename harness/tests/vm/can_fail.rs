@@ -107,6 +107,21 @@ fn times_halved_are_out_of_their_limits() {
     }
 }
 
+/// Check that a probe that takes every buffer for one byte fuller, and every time for half as long, is
+/// found, in these metrics alone.
+#[test]
+fn buffer_with_bias_differs_in_bytes_and_times() {
+    let differences = with_object("full-buffer", "buffer.bpf.o", "buffer_with_bias.bpf.o");
+    let metrics: Vec<&str> = differences.iter().map(|d| d.metric.as_str()).collect();
+    assert_eq!(
+        metrics,
+        [
+            "bluetooth_socket_buffer_full_seconds",
+            "bluetooth_socket_buffer_occupied_bytes"
+        ]
+    );
+}
+
 /// Check that a packet that the controller swallows is missed.
 #[test]
 fn packet_swallowed_by_controller_fails_the_transfer() {

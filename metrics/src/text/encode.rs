@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Format;
-use super::decimal::seconds;
+use super::decimal::{CENTI, NANO, scaled};
 use crate::catalogue::{CATALOGUE, Kind, Metric, Unit};
 use crate::snapshot::{Labels, Snapshot};
 use crate::value::Value;
@@ -53,6 +53,7 @@ fn head(text: &mut String, metric: &Metric, format: Format) {
     let unit = match metric.unit {
         Unit::Bytes => "bytes",
         Unit::Nanoseconds => "seconds",
+        Unit::Percent => "ratio",
         Unit::Count => return,
     };
     if format == Format::OpenMetrics {
@@ -97,7 +98,8 @@ fn samples(text: &mut String, metric: &Metric, format: Format, labels: &Labels, 
 /// A value in the unit of the text.
 fn number(metric: &Metric, value: i128) -> String {
     match metric.unit {
-        Unit::Nanoseconds => seconds(value),
+        Unit::Nanoseconds => scaled(value, NANO),
+        Unit::Percent => scaled(value, CENTI),
         Unit::Count | Unit::Bytes => value.to_string(),
     }
 }

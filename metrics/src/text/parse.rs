@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::decimal::nanoseconds;
+use super::decimal::{CENTI, NANO, unscaled};
 use crate::catalogue::{Kind, LabelError, Metric, Unit, find};
 use crate::snapshot::Snapshot;
 use crate::value::Value;
@@ -306,7 +306,8 @@ fn check(line: usize, metric: &Metric, labels: &[(&str, &str)]) -> Result<(), Pa
 /// A number in the unit of a snapshot.
 fn number(line: usize, metric: &Metric, text: &str) -> Result<i128, ParseError> {
     let number = match metric.unit {
-        Unit::Nanoseconds => nanoseconds(text),
+        Unit::Nanoseconds => unscaled(text, NANO),
+        Unit::Percent => unscaled(text, CENTI),
         Unit::Count | Unit::Bytes => text.parse().ok(),
     };
     number.ok_or_else(|| bad_number(line, metric, text))

@@ -42,7 +42,7 @@ pub(crate) fn socket(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), D
 }
 
 /// Kernel: v6.12 include/net/bluetooth/bluetooth.h `BTPROTO_*`.
-fn proto_name(proto: u8) -> Result<&'static str, DecodeError> {
+pub(super) fn proto_name(proto: u8) -> Result<&'static str, DecodeError> {
     match proto {
         0 => Ok("l2cap"),
         1 => Ok("hci"),

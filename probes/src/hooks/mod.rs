@@ -2,6 +2,7 @@
 //!
 //! A program's name is `<event>_<attach kind>`; its object is its family's.
 
+mod buffer;
 mod credits;
 mod hci;
 mod latency;
@@ -97,6 +98,7 @@ pub(crate) const STRUCTS: &[&str] = &[
     "pt_regs",
     "sk_buff",
     "sock",
+    "sock_common",
     "socket",
     "task_struct",
     "urb",
@@ -116,10 +118,11 @@ pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
     match family {
         Family::Socket => socket::HOOKS,
         Family::Credits => credits::HOOKS,
+        Family::Buffer => buffer::HOOKS,
         Family::Urb => urb::HOOKS,
         Family::Latency => latency::HOOKS,
         Family::Hci => hci::HOOKS,
-        Family::Buffer | Family::Probe => &[],
+        Family::Probe => &[],
     }
 }
 
