@@ -280,10 +280,17 @@ int BPF_PROG(sock_alloc_send_pskb_fentry, struct sock *sk)
 
 SEC("fexit/sock_alloc_send_pskb")
 int BPF_PROG(sock_alloc_send_pskb_fexit, struct sock *sk, unsigned long header_len,
-	     unsigned long data_len, int noblock, int *errcode, int max_page_order,
+	     unsigned long data_len, int noblock, int *unused, int max_page_order,
 	     struct sk_buff *skb)
 {
-	if (is_bluetooth(sk))
+	const int *errcode = 0;
+
+	if (!is_bluetooth(sk))
+		return 0;
+	/* 5.10 does not let a program have an argument that points to an int: it is read instead. */
+	if (bpf_probe_read_kernel(&errcode, sizeof(errcode), &ctx[4]))
+		count_drop(DROP_READ_FAILED);
+	else
 		count_alloc(sk, skb != 0, errcode);
 	return 0;
 }

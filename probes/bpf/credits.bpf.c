@@ -11,6 +11,7 @@
  */
 #include "compat.bpf.h"
 #include "drops.bpf.h"
+#include "times.bpf.h"
 
 /* Bounds of loops: what lies beyond is counted as dropped. */
 #define MAX_CONNECTIONS 128
@@ -35,6 +36,8 @@ struct credits_config {
 	/* Mask of HCI_SCO_FLOWCTL in hci_dev.dev_flags, 0 if the kernel has no such flag: a member of an
 	 * anonymous enum, whose number differs between releases. */
 	__u64 sco_flowctl;
+	/* Mask of HCI_USER_CHANNEL. */
+	__u64 user_channel;
 };
 const volatile struct credits_config credits_config = {};
 
@@ -62,8 +65,18 @@ struct slots {
 	__u32 hci;
 	__u32 free[POOLS];
 	__u32 capacity[POOLS];
+	__u8 sco_flow_control;
+	__u8 user_channel;
+	__u16 pad;
 };
-_Static_assert(sizeof(struct slots) == 36, "the loader decodes 36 bytes");
+_Static_assert(sizeof(struct slots) == 40, "the loader decodes 40 bytes");
+
+/* How long no slot was free, each time. */
+struct exhausted {
+	__u64 since_ns; /* 0: slots are free */
+	struct times times;
+};
+_Static_assert(sizeof(struct exhausted) == 176, "the loader decodes 176 bytes");
 
 /*
  * Packets to one controller are sent from its ordered work queue, one at a time, and its events are
@@ -90,6 +103,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct slots);
 } credits_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_DEVICES *POOLS);
+	__type(key, struct pool_key);
+	__type(value, struct exhausted);
+} credits_exhausted SEC(".maps");
 
 /* An entry of credits_sends is too large for the stack. */
 struct {
@@ -189,6 +209,14 @@ static __always_inline bool sco_flow_controlled(const struct hci_dev *hdev)
 	return flags & credits_config.sco_flowctl;
 }
 
+/* Is the device driven by a process, past the host? */
+static __always_inline bool is_user_channel(const struct hci_dev *hdev)
+{
+	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
+
+	return flags & credits_config.user_channel;
+}
+
 /* Was the packet written to a raw HCI socket? Such packets pass the scheduler by and take no slot. */
 static __always_inline bool is_raw(const struct sk_buff *skb)
 {
@@ -246,6 +274,29 @@ static __always_inline struct sends *sends_of(const struct pool_key *key)
 	return sends;
 }
 
+/* The last free slot was taken. */
+static __always_inline void begin_exhausted(const struct pool_key *key)
+{
+	struct exhausted *exhausted = bpf_map_lookup_elem(&credits_exhausted, key);
+	struct exhausted first = {.since_ns = bpf_ktime_get_ns()};
+
+	if (exhausted)
+		exhausted->since_ns = first.since_ns;
+	else if (bpf_map_update_elem(&credits_exhausted, key, &first, BPF_NOEXIST))
+		count_drop(DROP_MAP_FULL);
+}
+
+/* Slots are given back. */
+static __always_inline void end_exhausted(const struct pool_key *key)
+{
+	struct exhausted *exhausted = bpf_map_lookup_elem(&credits_exhausted, key);
+
+	if (!exhausted || !exhausted->since_ns)
+		return;
+	add_time(&exhausted->times, bpf_ktime_get_ns() - exhausted->since_ns);
+	exhausted->since_ns = 0;
+}
+
 static __always_inline int handle_send(const struct hci_dev *hdev, const struct sk_buff *skb)
 {
 	enum pool pool = pool_of_packet(hdev, skb);
@@ -268,6 +319,8 @@ static __always_inline int handle_send(const struct hci_dev *hdev, const struct 
 		count_drop(DROP_MAP_FULL);
 		return 0;
 	}
+	if (!left)
+		begin_exhausted(&key);
 	sends->sum += left;
 	if (left < sends->minimum)
 		sends->minimum = left;
@@ -328,6 +381,8 @@ static __always_inline int handle_event(const struct hci_dev *hdev, const struct
 		}
 		key.pool = pool_of_handle(address_of(hdev), entry.handle);
 		add_completed(&key, 0, entry.count);
+		if (entry.count)
+			end_exhausted(&key);
 	}
 	if (header.handles > MAX_HANDLES)
 		count_drop(DROP_TRUNCATED);
@@ -343,6 +398,7 @@ static __always_inline int handle_unregister(const struct hci_dev *hdev)
 		key.pool = pool;
 		bpf_map_delete_elem(&credits_sends, &key);
 		bpf_map_delete_elem(&credits_completed, &key);
+		bpf_map_delete_elem(&credits_exhausted, &key);
 	}
 	return 0;
 }
@@ -363,6 +419,8 @@ static __always_inline int store_slots(__u32 index, const struct hci_dev *hdev)
 	slots->capacity[POOL_SCO] = BPF_CORE_READ(hdev, sco_pkts);
 	slots->capacity[POOL_LE] = BPF_CORE_READ(hdev, le_pkts);
 	slots->capacity[POOL_ISO] = hci_iso_pkts(hdev);
+	slots->sco_flow_control = sco_flow_controlled(hdev);
+	slots->user_channel = is_user_channel(hdev);
 	return 0;
 }
 

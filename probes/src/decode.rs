@@ -12,7 +12,7 @@ pub(crate) mod urb;
 use thiserror::Error;
 
 pub(crate) use buffer::{buffer, full_times};
-pub(crate) use credits::{completed, sends, slots};
+pub(crate) use credits::{completed, exhausted, sends, slots};
 pub(crate) use drops::drops;
 pub(crate) use hci::hci;
 pub(crate) use latency::latency;

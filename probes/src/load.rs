@@ -11,7 +11,7 @@ use metrics::Family;
 use crate::FAMILIES;
 use crate::attach::{Attached, attach, one_line};
 use crate::choose::{Choice, Preference, Target, choose};
-use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, UNREGISTER, hooks_of};
+use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, UNREGISTER, USER_CHANNEL, hooks_of};
 use crate::log::Capture;
 use crate::surface::{Surface, VMLINUX, loaded_modules};
 use crate::sys::{BtfTarget, MemoryFile, TargetHandlers, module_btfs};
@@ -389,7 +389,7 @@ impl Attempt<'_> {
     fn configuration(&self, plan: &Plan) -> Option<Vec<u64>> {
         let sco_flowctl = self.surface.flag(SCO_FLOWCTL);
         match self.family {
-            Family::Credits => Some(vec![sco_flowctl]),
+            Family::Credits => Some(vec![sco_flowctl, self.surface.flag(USER_CHANNEL)]),
             Family::Latency | Family::Hci => {
                 let returns = |kind| matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe);
                 let returns = chosen(plan).any(|(_, _, kind, _)| returns(kind));

@@ -104,6 +104,9 @@ impl Loaded {
                 self.read_map("credits_completed", |entries| {
                     decode::completed(entries, snapshot)
                 })?;
+                self.read_map("credits_exhausted", |entries| {
+                    decode::exhausted(entries, snapshot)
+                })?;
             }
             Family::Latency => {
                 self.read_map("latency_times", |entries| {

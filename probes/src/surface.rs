@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::btf::{Btf, BtfNames};
-use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS, UNREGISTER};
+use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS, UNREGISTER, USER_CHANNEL};
 use crate::preempt::{kernel_is_preemptible, kernel_is_real_time};
 use crate::reduce::reduce;
 use crate::tracefs::Tracefs;
@@ -65,7 +65,7 @@ impl Surface {
         let symbols = wanted_symbols(hooks);
         let mut wanted = symbols.clone();
         wanted.extend(STRUCTS);
-        wanted.extend([SCO_FLOWCTL, UNREGISTER]);
+        wanted.extend([SCO_FLOWCTL, UNREGISTER, USER_CHANNEL]);
         let modules = fs::read_to_string("/proc/modules")
             .map_or_else(|_| HashSet::new(), |text| modules(&text));
         let homes: BTreeSet<&str> = hooks.iter().map(|hook| hook.module).collect();

@@ -5,8 +5,8 @@ use controller::{BufferSize, Detail, Entry, LinkKind, Opcode, Pool, Profile};
 use evidence::Scenario;
 use metrics::Snapshot;
 use metrics::catalogue::{
-    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
-    SLOTS_MINIMUM,
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SCO_FLOW_CONTROL, SLOTS_AT_SEND, SLOTS_CAPACITY,
+    SLOTS_EXHAUSTED, SLOTS_FREE, SLOTS_MINIMUM, USER_CHANNEL,
 };
 
 /// The four pools of a profile, and their names as label values.
@@ -22,7 +22,12 @@ fn pools(profile: &Profile) -> [(Pool, &'static str, BufferSize); 4] {
 /// Adds the family's series.
 pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
     for (hci, profile, entries) in super::devices(scenario, evidence) {
-        expect_slots(snapshot, &format!("hci{hci}"), profile, entries);
+        let hci = format!("hci{hci}");
+        expect_slots(snapshot, &hci, profile, entries);
+        expect_exhausted(snapshot, evidence, &hci, profile, entries);
+        let of_device = [("hci", hci.as_str())];
+        snapshot.set(&SCO_FLOW_CONTROL, &of_device, flow_control(entries).into());
+        snapshot.set(&USER_CHANNEL, &of_device, 0);
     }
 }
 
@@ -60,6 +65,50 @@ fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: 
         .count();
     let events = u64::try_from(events).expect("a count fits");
     snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", hci)], events);
+}
+
+/// Each time that a pool is empty lasts at least from the packet to the event as they crossed the
+/// boundary: the host sees to the one before and to the other after.
+fn expect_exhausted(
+    snapshot: &mut Snapshot,
+    evidence: &Evidence,
+    hci: &str,
+    profile: &Profile,
+    entries: &[Entry],
+) {
+    let period = evidence.observed_in;
+    let longest = (period.ended_ns - period.began_ns).cast_unsigned();
+    for (pool, kind, _) in pools(profile) {
+        let labels = [("hci", hci), ("kind", kind)];
+        let mut since = None;
+        for entry in entries {
+            for slots in slots_after(entry, pool, profile) {
+                match slots {
+                    Slots::Taken(0) => since = Some(entry.time),
+                    Slots::Taken(_) => {}
+                    Slots::Returned { .. } => {
+                        if let Some(since) = since.take() {
+                            let low = u64::try_from((entry.time - since).as_nanos());
+                            let low = low.unwrap_or(u64::MAX);
+                            snapshot.observe_between(&SLOTS_EXHAUSTED, &labels, low, longest);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Has the host turned on flow control of SCO packets? Spec: Core 5.4, Vol 4, Part E, 7.3.37.
+fn flow_control(entries: &[Entry]) -> u8 {
+    const WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE: Opcode = Opcode(0x0c2f);
+    let turned_on = |entry: &Entry| match &entry.detail {
+        Detail::Command { opcode, known, .. } => {
+            *known && *opcode == WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE
+        }
+        _ => false,
+    };
+    entries.iter().any(turned_on).into()
 }
 
 /// What a packet does to a pool.

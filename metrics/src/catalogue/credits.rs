@@ -1,5 +1,6 @@
 //! Packet slots in the controllers' buffers, as the host counts them.
 
+use super::times::TIMES;
 use super::{Family, HCI, Kind, Label, LabelValues, Metric, Unit};
 
 const KIND: Label = Label {
@@ -128,4 +129,53 @@ pub static COMPLETED_PACKETS_EVENTS: Metric = Metric {
               acknowledges at a time.",
     functions: COMPLETED_PACKETS.functions,
     caveats: COMPLETED_PACKETS.caveats,
+};
+
+/// How long no slot was free.
+pub static SLOTS_EXHAUSTED: Metric = Metric {
+    name: "bluetooth_hci_slots_exhausted_seconds",
+    family: Family::Credits,
+    kind: TIMES,
+    unit: Unit::Nanoseconds,
+    labels: &[HCI, KIND],
+    help: "Time from the packet that took the last free slot to the event that gave slots back",
+    meaning: "One value for each time that the pool was empty and then was not. Meanwhile packets of \
+              this kind wait in the host. The sum over a period is the time for which the \
+              controller, or the air behind it, was the bottleneck. A pool that is empty now gives \
+              its value when slots come back; one whose device goes gives none.",
+    functions: &["bluetooth:hci_send_frame", "bluetooth:hci_event_packet"],
+    caveats: &[
+        "Slots that come back because a link ends, or the controller is reset, without an event that \
+         reports completed packets, do not end the time.",
+    ],
+};
+
+/// Whether SCO packets take slots.
+pub static SCO_FLOW_CONTROL: Metric = Metric {
+    name: "bluetooth_hci_sco_flow_control",
+    family: Family::Credits,
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &[HCI],
+    help: "1 if the host counts SCO packets against the controller's slots, else 0",
+    meaning: "Flag HCI_SCO_FLOWCTL of the device, which the kernel sets when the controller has \
+              accepted Write Synchronous Flow Control Enable. At 0, slots of kind sco stand still \
+              and say nothing.",
+    functions: &["bluetooth:hci_dev_list"],
+    caveats: &["Kernels that have no such flag never count SCO packets: 0."],
+};
+
+/// Whether a process drives the device.
+pub static USER_CHANNEL: Metric = Metric {
+    name: "bluetooth_hci_user_channel",
+    family: Family::Credits,
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    labels: &[HCI],
+    help: "1 if a process drives the device over the user channel, past the kernel's host, else 0",
+    meaning: "Flag HCI_USER_CHANNEL of the device. At 1 the kernel's counters of slots stand still, \
+              whatever the process sends: every other metric of this family says nothing about \
+              the device.",
+    functions: &["bluetooth:hci_dev_list"],
+    caveats: &[],
 };

@@ -1,11 +1,12 @@
 //! The credits family's maps.
 
 use metrics::catalogue::{
-    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
-    SLOTS_MINIMUM,
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SCO_FLOW_CONTROL, SLOTS_AT_SEND, SLOTS_CAPACITY,
+    SLOTS_EXHAUSTED, SLOTS_FREE, SLOTS_MINIMUM, USER_CHANNEL,
 };
 use metrics::{Kind, Snapshot, Value};
 
+use super::times::times;
 use super::{DecodeError, Entry, field, name_of, sum_at, u16_at, u32_at, u64_at};
 
 /// In the order of `enum pool` in `bpf/credits.bpf.c`.
@@ -86,6 +87,24 @@ pub(crate) fn completed(entries: &[Entry], snapshot: &mut Snapshot) -> Result<()
     Ok(())
 }
 
+/// Adds the histograms of `credits_exhausted`.
+pub(crate) fn exhausted(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+    for (key, values) in entries {
+        let hci = hci(u16_at(key, 0)?);
+        let [pool, _] = field(key, 2)?;
+        let labels = [
+            ("hci", hci.as_str()),
+            ("kind", name_of(&POOLS, pool, "pool")?),
+        ];
+        for value in values {
+            if let Some(times) = times(&SLOTS_EXHAUSTED, value, 8)? {
+                snapshot.insert(&SLOTS_EXHAUSTED, &labels, times);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sets the gauges of one device from an entry of `credits_slots`.
 pub(crate) fn slots(value: &[u8], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
     let index = u32_at(value, 0)?;
@@ -93,6 +112,10 @@ pub(crate) fn slots(value: &[u8], snapshot: &mut Snapshot) -> Result<(), DecodeE
         field: "hci",
         value: index.into(),
     }))?;
+    let [sco_flow_control, user_channel] = field(value, 36)?;
+    let of_device = [("hci", hci.as_str())];
+    snapshot.set(&SCO_FLOW_CONTROL, &of_device, sco_flow_control.into());
+    snapshot.set(&USER_CHANNEL, &of_device, user_channel.into());
     for (index, kind) in POOLS.into_iter().enumerate() {
         let free = u32_at(value, 4 + 4 * index)?;
         let capacity = u32_at(value, 20 + 4 * index)?;
@@ -184,7 +207,7 @@ mod tests {
     /// Check that only pools that the controller has get series.
     #[test]
     fn slots_of_pools_without_capacity_give_no_series() {
-        let value: Vec<u8> = [3_u32, 0, 8, 5, 0, 4, 8, 0, 0]
+        let value: Vec<u8> = [3_u32, 0, 8, 5, 0, 4, 8, 0, 0, 1]
             .iter()
             .flat_map(|word| word.to_ne_bytes())
             .collect();
@@ -193,10 +216,12 @@ mod tests {
         assert_eq!(
             render(&snapshot),
             [
+                r#"bluetooth_hci_sco_flow_control{hci="hci3"} 1"#,
                 r#"bluetooth_hci_slots_capacity{hci="hci3",kind="acl"} 4"#,
                 r#"bluetooth_hci_slots_capacity{hci="hci3",kind="sco"} 8"#,
                 r#"bluetooth_hci_slots_free{hci="hci3",kind="acl"} 0"#,
                 r#"bluetooth_hci_slots_free{hci="hci3",kind="sco"} 8"#,
+                r#"bluetooth_hci_user_channel{hci="hci3"} 0"#,
             ]
         );
     }
@@ -204,7 +229,7 @@ mod tests {
     /// Check that a device index that the kernel cannot give is named.
     #[test]
     fn slots_of_impossible_device_are_refused() {
-        let value: Vec<u8> = [65536_u32, 0, 0, 0, 0, 1, 0, 0, 0]
+        let value: Vec<u8> = [65536_u32, 0, 0, 0, 0, 1, 0, 0, 0, 0]
             .iter()
             .flat_map(|word| word.to_ne_bytes())
             .collect();
@@ -230,6 +255,7 @@ mod tests {
             let entries = [(key, vec![value])];
             let _ = sends(&entries, &mut snapshot);
             let _ = completed(&entries, &mut snapshot);
+            let _ = exhausted(&entries, &mut snapshot);
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::{DEVICE_LIST, ENTRY, Feed, Hook, Partial};
 use metrics::AttachKind::Run;
 use metrics::catalogue::{
-    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SLOTS_AT_SEND, SLOTS_CAPACITY, SLOTS_FREE,
-    SLOTS_MINIMUM,
+    COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SCO_FLOW_CONTROL, SLOTS_AT_SEND, SLOTS_CAPACITY,
+    SLOTS_EXHAUSTED, SLOTS_FREE, SLOTS_MINIMUM, USER_CHANNEL,
 };
 use metrics::{Family, Metric};
 
@@ -15,6 +15,7 @@ pub(super) const PARTIAL: &[Partial] = &[
     iso("hci_send_frame", &SLOTS_AT_SEND),
     iso("hci_send_frame", &SLOTS_MINIMUM),
     iso("hci_event_packet", &COMPLETED_PACKETS),
+    iso("hci_event_packet", &SLOTS_EXHAUSTED),
     iso("slots", &SLOTS_FREE),
     iso("slots", &SLOTS_CAPACITY),
 ];
@@ -66,6 +67,10 @@ pub(super) const HOOKS: &[Hook] = &[
                 metric: &COMPLETED_PACKETS_EVENTS,
                 labels: &[],
             },
+            Feed {
+                metric: &SLOTS_EXHAUSTED,
+                labels: &[],
+            },
         ],
     },
     Hook {
@@ -90,6 +95,14 @@ pub(super) const HOOKS: &[Hook] = &[
             },
             Feed {
                 metric: &SLOTS_CAPACITY,
+                labels: &[],
+            },
+            Feed {
+                metric: &SCO_FLOW_CONTROL,
+                labels: &[],
+            },
+            Feed {
+                metric: &USER_CHANNEL,
                 labels: &[],
             },
         ],

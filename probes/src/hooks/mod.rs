@@ -112,6 +112,8 @@ pub(crate) const STRUCTS: &[&str] = &[
 pub(crate) const SCO_FLOWCTL: &str = "HCI_SCO_FLOWCTL";
 /// Flag of a device that goes. Its number differs too.
 pub(crate) const UNREGISTER: &str = "HCI_UNREGISTER";
+/// Flag of a device that a process drives.
+pub(crate) const USER_CHANNEL: &str = "HCI_USER_CHANNEL";
 
 /// The events of a family; none if it has no programs of its own.
 pub(crate) fn hooks_of(family: Family) -> &'static [Hook] {
