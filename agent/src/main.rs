@@ -5,6 +5,7 @@
 mod bluetooth;
 mod calls;
 mod controllers;
+mod cost;
 mod home;
 mod inside;
 mod misbehave;
@@ -39,6 +40,9 @@ struct Arguments {
     /// How to attach
     #[arg(long, value_enum, default_value_t = observe::Attach::Auto)]
     attach: observe::Attach,
+    /// Measure what the probes cost in the scenario's last step, a transfer, this many times
+    #[arg(long, value_name = "ROUNDS")]
+    cost: Option<u32>,
     #[command(flatten)]
     instead: trial::Instead,
 }
@@ -78,6 +82,16 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
         return Ok(port.send(&AgentRecord::Done)?);
     }
     let scenario = read_scenario(&arguments.scenario)?;
+    if let Some(rounds) = arguments.cost {
+        cost::measure(
+            &scenario,
+            &arguments.objects,
+            arguments.attach,
+            rounds,
+            port,
+        )?;
+        return Ok(port.send(&AgentRecord::Done)?);
+    }
     port.phase("loading probes")?;
     let probes = observe::load(&arguments.objects, arguments.attach, &scenario)?;
     let probes = Arc::new(probes);

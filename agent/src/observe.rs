@@ -24,6 +24,16 @@ pub(crate) enum Attach {
     Kprobe,
 }
 
+impl Attach {
+    /// As the loader has it.
+    pub(crate) const fn preference(self) -> Preference {
+        match self {
+            Self::Auto => Preference::Auto,
+            Self::Kprobe => Preference::Kprobe,
+        }
+    }
+}
+
 /// Loads all objects of the folder that are those of a family; that for USB only if there will be any.
 ///
 /// # Errors
@@ -43,10 +53,7 @@ pub(crate) fn load(
     if objects.is_empty() {
         bail!("no probe objects in {}", folder.display());
     }
-    let attach = match attach {
-        Attach::Auto => Preference::Auto,
-        Attach::Kprobe => Preference::Kprobe,
-    };
+    let attach = attach.preference();
     let btf = probes::external_btf(folder);
     let probes = probes::load(&objects, &Options { attach, btf });
     Ok(Collector::new(probes))

@@ -3,6 +3,7 @@
 use crate::port::Port;
 use anyhow::Context as _;
 use evidence::AgentRecord;
+use metrics::{Trial, Try};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub(crate) fn objects(folder: &Path, port: &Port) -> anyhow::Result<()> {
         paths.push(entry?.path());
     }
     paths.sort();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "o"));
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.strip_suffix(".bpf.o").unwrap_or(&name);
@@ -38,6 +40,28 @@ pub(crate) fn objects(folder: &Path, port: &Port) -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("failed to open {name}"))?;
         sent?;
+    }
+    Ok(())
+}
+
+/// Loads each object of the folder whole, as libbpf does by itself.
+fn plain(folder: &Path, port: &Port) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    for path in paths.filter(|path| path.to_string_lossy().ends_with(".bpf.o")) {
+        let object = path.file_name().unwrap_or_default().to_string_lossy();
+        port.phase(format!("loading {object}"))?;
+        let load = match probes::Plain::load(&path) {
+            Ok(_loaded) => Try::Accepted,
+            Err(reason) => Try::Refused { reason, log: None },
+        };
+        port.send(&AgentRecord::Trial(Trial {
+            object: object.into_owned(),
+            prog: "*".to_owned(),
+            load,
+            attach: None,
+        }))?;
     }
     Ok(())
 }
@@ -70,6 +94,9 @@ pub(crate) struct Instead {
     /// Load and attach each program of each object alone, and end
     #[arg(long = "try")]
     try_each: bool,
+    /// Load each object whole, as libbpf does by itself, and end
+    #[arg(long)]
+    plain: bool,
     /// Send this text file home, and end
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
@@ -84,9 +111,12 @@ impl Instead {
         if self.try_each {
             objects(folder, port)?;
         }
+        if self.plain {
+            plain(folder, port)?;
+        }
         for path in &self.text {
             text(path, port)?;
         }
-        Ok(self.try_each || !self.text.is_empty())
+        Ok(self.try_each || self.plain || !self.text.is_empty())
     }
 }

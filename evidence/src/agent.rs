@@ -2,7 +2,7 @@
 
 use crate::outside::{Ask, UsbPlace};
 use controller::Entry;
-use metrics::{Lost, ProbeReport, Snapshot, Trial};
+use metrics::{Lost, MapCost, ProbeReport, ProgramCost, Snapshot, Trial};
 use serde::{Deserialize, Serialize};
 
 /// One record of the agent.
@@ -88,6 +88,20 @@ pub enum AgentRecord {
     NotApplicable {
         /// What the kernel said.
         reason: String,
+    },
+    /// How long a transfer took.
+    Timed {
+        /// What was loaded meanwhile.
+        probes: String,
+        /// Nanoseconds.
+        ns: u64,
+    },
+    /// What programs and maps cost during a transfer.
+    Costs {
+        /// The programs.
+        programs: Vec<ProgramCost>,
+        /// The maps.
+        maps: Vec<MapCost>,
     },
     /// A step could not be carried out. The scenario ends here.
     Failed {

@@ -7,7 +7,7 @@ use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
     Period, Scrape, SendBuffer, Stage0Record, Stamp, UsbPlace,
 };
-use metrics::{Lost, ProbeReport, Snapshot, Trial};
+use metrics::{Lost, MapCost, ProbeReport, ProgramCost, Snapshot, Trial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,6 +70,15 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Value>")]
     pub send_buffers: Vec<SendBuffer>,
+    /// How long transfers took: what was loaded, nanoseconds.
+    #[serde(skip)]
+    pub timed: Vec<(String, u64)>,
+    /// What programs cost.
+    #[serde(skip)]
+    pub program_costs: Vec<ProgramCost>,
+    /// What maps cost.
+    #[serde(skip)]
+    pub map_costs: Vec<MapCost>,
     /// What the exporter served of the same values. Not kept in reports: it says the same again.
     #[serde(skip)]
     pub scrapes: Vec<Scrape>,
@@ -206,6 +215,11 @@ impl Evidence {
                 self.observed = Some(snapshot);
             }
             AgentRecord::SendBuffer(buffer) => self.send_buffers.push(buffer),
+            AgentRecord::Timed { probes, ns } => self.timed.push((probes, ns)),
+            AgentRecord::Costs { programs, maps } => {
+                self.program_costs.extend(programs);
+                self.map_costs.extend(maps);
+            }
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             AgentRecord::UsbPlace(place) => self.usb_places.push(place),
             AgentRecord::UsbMonitor { pcap } => {

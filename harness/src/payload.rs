@@ -50,6 +50,15 @@ impl Built {
         })
     }
 
+    /// An object that is not pushed into every guest.
+    ///
+    /// # Errors
+    /// It is not in the folder.
+    pub fn extra_object(&self, name: &str) -> anyhow::Result<(String, Vec<u8>)> {
+        let bytes = read(&self.folder.join("objects").join(name))?;
+        Ok((name.to_owned(), bytes))
+    }
+
     /// The same payload with one object in place of another: for showing that a wrong probe is
     /// noticed.
     ///

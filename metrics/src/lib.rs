@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod cost;
 mod diff;
 pub mod docs;
 mod errno;
@@ -19,6 +20,7 @@ mod trial;
 mod value;
 
 pub use catalogue::{CATALOGUE, Family, Kind, Label, LabelError, LabelValues, Metric, Unit, find};
+pub use cost::{MapCost, ProgramCost};
 pub use diff::{Difference, diff};
 pub use errno::errno_name;
 pub use report::{AttachKind, Lost, ProbeReport, State};

@@ -17,7 +17,7 @@ pub(crate) struct Setting<'a> {
 }
 
 /// Folders of sources, below the package.
-const FOLDERS: [&str; 2] = ["bpf", "bpf/negative"];
+const FOLDERS: [&str; 3] = ["bpf", "bpf/negative", "bpf/bench"];
 
 /// Compiles every source to `<out>/<name>.bpf.o`, all at once.
 pub(crate) fn all(setting: Setting<'_>, out: &Path) -> Result<(), String> {

@@ -19,6 +19,7 @@
 mod attach;
 mod btf;
 mod choose;
+mod costs;
 mod decode;
 mod external;
 mod hooks;
@@ -39,6 +40,7 @@ use metrics::Family;
 
 pub use btf::BtfError;
 pub use choose::Preference;
+pub use costs::{Plain, count_runs};
 pub use external::cut as cut_btf;
 pub use load::{Options, Probes, load};
 pub use snapshot::SnapshotError;

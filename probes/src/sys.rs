@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_sys::{
-    BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type,
+    BPF_PROG_TYPE_TRACING, BPF_STATS_RUN_TIME, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type,
     bpf_btf_get_fd_by_id, bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info,
-    bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load_opts, bpf_program,
+    bpf_enable_stats, bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load_opts, bpf_program,
     libbpf_prog_handler_opts, libbpf_register_prog_handler, libbpf_unregister_prog_handler,
 };
 
@@ -19,6 +19,11 @@ use libbpf_sys::{
 ///
 /// Kernels before 5.12 do not count them and answer 0.
 pub(crate) fn recursion_misses(prog: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(prog_info(prog)?.recursion_misses)
+}
+
+/// What the kernel tells of a program. What a kernel does not know is 0.
+pub(crate) fn prog_info(prog: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     let mut info = bpf_prog_info::default();
     let mut length = u32::try_from(size_of::<bpf_prog_info>()).map_err(io::Error::other)?;
     // SAFETY: `info` is writable for `length` bytes, and all its pointers and counts are 0, so that
@@ -28,7 +33,18 @@ pub(crate) fn recursion_misses(prog: BorrowedFd<'_>) -> io::Result<u64> {
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    Ok(info.recursion_misses)
+    Ok(info)
+}
+
+/// Has the kernel count runs and times of all programs, while the descriptor is open.
+pub(crate) fn enable_run_stats() -> io::Result<OwnedFd> {
+    // SAFETY: takes no memory.
+    let raw = unsafe { bpf_enable_stats(BPF_STATS_RUN_TIME) };
+    if raw < 0 {
+        return Err(io::Error::from_raw_os_error(-raw));
+    }
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// A file without a name, gone with this value.

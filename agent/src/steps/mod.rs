@@ -41,8 +41,29 @@ struct Stage<'a> {
 /// The sockets of a scenario, open while this lives: closing one makes packets.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
-    _sockets: BTreeMap<String, Socket>,
+    sockets: BTreeMap<String, Socket>,
     _hci: HciSockets,
+}
+
+impl OpenSockets {
+    /// Carries out one transfer more.
+    ///
+    /// # Errors
+    /// A call fails, or what is read is not what was written.
+    pub(crate) fn transfer(&self, traffic: &[Traffic], calls: &CallLog) -> anyhow::Result<()> {
+        let socket = |name: &str| {
+            let socket = self.sockets.get(name);
+            socket.with_context(|| format!("there is no socket {name}"))
+        };
+        let stream = |traffic: &'_ Traffic| {
+            let (from, to) = (socket(&traffic.from)?, socket(&traffic.to)?);
+            anyhow::Ok((from, to))
+        };
+        let ends: Vec<_> = traffic.iter().map(stream).collect::<Result<_, _>>()?;
+        let streams = traffic.iter().zip(ends);
+        let streams = streams.map(|(traffic, (from, to))| Stream { traffic, from, to });
+        transfer::transfer(&streams.collect::<Vec<_>>(), calls)
+    }
 }
 
 /// This kernel has not what a scenario is about.
@@ -80,10 +101,7 @@ pub(crate) fn carry_out(
         port.send(&AgentRecord::Step(Period { began_ns, ended_ns }))?;
     }
     let Stage { sockets, hci, .. } = stage;
-    Ok(OpenSockets {
-        _sockets: sockets,
-        _hci: hci,
-    })
+    Ok(OpenSockets { sockets, _hci: hci })
 }
 
 impl Stage<'_> {

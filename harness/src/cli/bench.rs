@@ -28,6 +28,8 @@ enum Command {
     Boot(BootOptions),
     /// Kill runs at moments spread over their time, and count the QEMUs that outlive them; exit code 1 if any does
     Kills(KillOptions),
+    /// What the probes cost on one kernel, as JSON: throughput with and without, time of each program, memory of each map
+    Cost(super::cost::Options),
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.command {
         Command::Boot(options) => boot(options),
         Command::Kills(options) => kills(options),
+        Command::Cost(options) => super::cost::run(options),
     }
 }
 

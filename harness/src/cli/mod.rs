@@ -3,6 +3,7 @@
 mod bench;
 mod bisect;
 mod cache;
+mod cost;
 mod lab;
 mod manual;
 mod matrix;

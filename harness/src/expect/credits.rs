@@ -85,7 +85,7 @@ fn expect_exhausted(
             for slots in slots_after(entry, pool, profile) {
                 match slots {
                     Slots::Taken(0) => since = Some(entry.time),
-                    Slots::Taken(_) => {}
+                    Slots::Taken(_) | Slots::Flushed { .. } | Slots::Forgotten | Slots::Read => {}
                     Slots::Returned { .. } => {
                         if let Some(since) = since.take() {
                             let low = u64::try_from((entry.time - since).as_nanos());

@@ -157,3 +157,10 @@ pub(super) fn disconnect() -> Scenario {
         steps,
     )
 }
+
+/// Messages as long as the MTU allows, one way, as the last step.
+pub(super) fn throughput(messages: u32) -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", messages, DEFAULT_MTU));
+    scenario("throughput", "a stream of messages", steps)
+}

@@ -59,6 +59,12 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
+/// Two sockets and one transfer between them, as the last step: for measuring, not for judging.
+#[must_use]
+pub fn throughput(messages: u32) -> Scenario {
+    l2cap::throughput(messages)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

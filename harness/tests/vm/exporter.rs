@@ -21,3 +21,19 @@ fn module_that_comes_again_is_measured() {
     run.payload.agent_arguments.extend(kprobes);
     assert_eq!(run.go().outcome, Outcome::Passed);
 }
+
+/// Check that each object loads whole by libbpf alone, so that others can use it.
+#[test]
+fn objects_load_by_plain_libbpf() {
+    let mut run = Run::new("debian:6.12", scenario("l2cap-seqpacket"));
+    run.payload.agent_arguments.push("--plain".to_owned());
+    let objects = run.payload.objects.iter();
+    let objects = objects.filter(|(name, _)| name.ends_with(".bpf.o")).count();
+    let trials = run.go().evidence.trials;
+    let refused: Vec<_> = trials
+        .iter()
+        .filter(|trial| !trial.load.is_accepted())
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(trials.len(), objects);
+}
