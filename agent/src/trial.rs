@@ -20,7 +20,11 @@ pub(crate) fn objects(folder: &Path, port: &Port) -> anyhow::Result<()> {
         fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))?;
     let mut paths = Vec::new();
     for entry in entries {
-        paths.push(entry?.path());
+        let path = entry?.path();
+        // BTFs from outside lie there, too.
+        if path.to_string_lossy().ends_with(".bpf.o") {
+            paths.push(path);
+        }
     }
     paths.sort();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "o"));

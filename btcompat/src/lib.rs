@@ -9,6 +9,7 @@
 
 pub mod btf;
 pub mod bytes;
+pub mod dwarf;
 pub mod object;
 pub mod relocate;
 pub mod surface;

@@ -98,6 +98,9 @@ pub(crate) struct Inputs {
     /// Folder with the modules of a kernel that is given as one file
     #[arg(long, value_name = "FOLDER")]
     pub(crate) module_dir: Option<PathBuf>,
+    /// Debugging information of the kernel or of modules (vmlinux, .ko, .ko.debug): tells inlined calls
+    #[arg(long, value_name = "FILE")]
+    pub(crate) debug_info: Vec<PathBuf>,
     /// Lock file that kernel ids are looked up in
     #[arg(long, value_name = "FILE", default_value = "kernels.lock")]
     pub(crate) lock: PathBuf,

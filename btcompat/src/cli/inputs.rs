@@ -4,8 +4,9 @@ use super::args::Inputs;
 use super::live;
 use anyhow::{Context as _, Result, bail};
 use btcompat::btf::Btf;
+use btcompat::dwarf::Inlining;
 use btcompat::object::{Object, embedded};
-use btcompat::surface::{Image, KernelFiles, Surface, Wanted, read_snapshot};
+use btcompat::surface::{Image, KernelFiles, Surface, Wanted, decompress, read_snapshot};
 use btcompat::verdict::Host;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -50,15 +51,33 @@ pub(crate) fn wanted(inputs: &Inputs) -> Wanted {
 
 /// Finds and reads a kernel.
 pub(crate) fn kernel(name: &str, inputs: &Inputs) -> Result<Kernel> {
-    if name == "host" {
-        return live::kernel(inputs);
+    let mut kernel = if name == "host" {
+        live::kernel(inputs)?
+    } else {
+        let surface =
+            offline(name, inputs).with_context(|| format!("failed to read kernel {name}"))?;
+        Kernel {
+            label: label(name, &surface),
+            surface,
+            host: None,
+        }
+    };
+    kernel.surface.inlining = inlining(&inputs.debug_info)?;
+    Ok(kernel)
+}
+
+/// What the given files say about inlined calls.
+fn inlining(files: &[PathBuf]) -> Result<Option<Inlining>> {
+    let mut all: Option<Inlining> = None;
+    for path in files {
+        let data =
+            std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
+        let one = decompress(data).map_err(anyhow::Error::from);
+        let one = one.and_then(|data| Ok(Inlining::read(&data)?));
+        let one = one.with_context(|| format!("{} tells nothing", path.display()))?;
+        all.get_or_insert_default().merge(one);
     }
-    let surface = offline(name, inputs).with_context(|| format!("failed to read kernel {name}"))?;
-    Ok(Kernel {
-        label: label(name, &surface),
-        surface,
-        host: None,
-    })
+    Ok(all)
 }
 
 fn label(name: &str, surface: &Surface) -> String {

@@ -61,6 +61,7 @@ pub(crate) fn kernel(inputs: &Inputs) -> Result<Kernel> {
         module_names: files.modules.keys().cloned().collect(),
         builtin: files.builtin.clone(),
         loaded: Some(loaded_modules()),
+        inlining: None,
         btf,
         release,
         banner: text("/proc/version").unwrap_or_default().trim().to_owned(),

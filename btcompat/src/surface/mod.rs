@@ -18,6 +18,7 @@ pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
 pub use symbols::{Flags, Symbol, SymbolTable};
 
 use crate::btf::{Btf, Kind};
+use crate::dwarf::Inlining;
 use crate::relocate::Targets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct Surface {
     pub builtin: BTreeSet<String>,
     /// Modules that are loaded right now, in that order; `None` for a kernel that is not running.
     pub loaded: Option<Vec<String>>,
+    /// Which functions were inlined where, if debugging information was given.
+    pub inlining: Option<Inlining>,
     /// What went wrong while reading, without being fatal.
     pub warnings: Vec<String>,
 }

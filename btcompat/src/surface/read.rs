@@ -236,6 +236,7 @@ fn surface_of_image(image: &Image) -> Result<Surface, BtfError> {
         module_names: BTreeSet::new(),
         builtin: BTreeSet::new(),
         loaded: None,
+        inlining: None,
         warnings,
     })
 }

@@ -221,6 +221,7 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
         module_names: header.module_names.clone(),
         builtin: header.builtin.clone(),
         loaded: header.loaded.clone(),
+        inlining: None,
         warnings: header.warnings.clone(),
         btf,
     })

@@ -111,8 +111,10 @@ codes! {
         "Kernel memory is read at an offset that was fixed when the object was compiled. If the structure differs on this kernel, the value is wrong, and nothing fails.";
     LieRetprobe = "RETPROBE-POOL", "return probes can run out",
         "A kretprobe keeps one instance per call in flight, and the kernel makes max(10, 2 x CPUs) of them. Calls that sleep (recvmsg) use them up; further calls are not counted. Use fexit, or create the probe with a larger maxactive and watch its missed count.";
+    InlineSelective = "LIE-INLINED", "some calls are inlined",
+        "The function exists and can be attached to, but the compiler copied its body into some of its callers: what goes through those is not counted, without any error. Attach to a function that it calls, or to the callers as well.";
     InlineUnknown = "INLINE-UNKNOWN", "some calls may be inlined",
-        "The function exists, but calls within its own source file may have been inlined, and those are not seen. Only debug information (DWARF) can tell.";
+        "The function exists, but calls within its own source file may have been inlined, and those are not seen. Only debugging information (DWARF) can tell: give the file from the kernel's debug package with --debug-info.";
     HelperAbsent = "HELPER-ABSENT", "helper not in this kernel",
         "The program calls a helper function whose number this kernel does not know. Guard the call with bpf_core_enum_value_exists(enum bpf_func_id, ...).";
     MapTypeAbsent = "MAP-TYPE-ABSENT", "map type not in this kernel",

@@ -24,23 +24,57 @@ pub(super) fn judge_lies(case: &Case, verdict: &mut ProgramVerdict) {
             advice: "use fexit, or a larger maxactive, and watch the missed count".to_owned(),
         });
     }
-    if case.kind().is_some_and(|k| {
+    judge_inlining(case, verdict);
+}
+
+/// Calls whose code is elsewhere: debugging information knows them, and nothing else does.
+fn judge_inlining(case: &Case, verdict: &mut ProgramVerdict) {
+    let hooks_function = case.kind().is_some_and(|k| {
         matches!(
             k,
-            AttachKind::Fentry | AttachKind::Fexit | AttachKind::Kprobe
+            AttachKind::Fentry
+                | AttachKind::Fexit
+                | AttachKind::Kprobe
+                | AttachKind::Kretprobe
+                | AttachKind::KprobeMulti
         )
-    }) {
-        let target = case.spec().and_then(|s| s.target.clone());
-        verdict.add(Finding {
+    });
+    let target = case.spec().and_then(|s| s.target.as_deref());
+    let Some(target) = target.filter(|_| hooks_function) else {
+        return;
+    };
+    let function = target.rsplit(':').next().unwrap_or(target);
+    let known = case.view.surface.inlining.as_ref();
+    let finding = match known.and_then(|inlining| inlining.of(function)) {
+        Some(inlined) if inlined.copies > 0 && inlined.out_of_line => {
+            let callers: Vec<&str> = inlined.callers.iter().map(String::as_str).collect();
+            Finding {
+                code: Code::InlineSelective,
+                stage: Stage::Run,
+                severity: Severity::Lies,
+                subject: function.to_owned(),
+                place: None,
+                evidence: format!(
+                    "{} calls inlined, in {}",
+                    inlined.copies,
+                    callers.join(", ")
+                ),
+                advice: "attach to a callee, or to its callers as well".to_owned(),
+            }
+        }
+        // Every call is a call; or there is no code to attach to, which is found elsewhere.
+        Some(_) => return,
+        None => Finding {
             code: Code::InlineUnknown,
             stage: Stage::Run,
             severity: Severity::Note,
-            subject: target.unwrap_or_default(),
+            subject: function.to_owned(),
             place: None,
-            evidence: "needs DWARF to tell".to_owned(),
-            advice: String::new(),
-        });
-    }
+            evidence: "needs debugging information to tell".to_owned(),
+            advice: "--debug-info FILE".to_owned(),
+        },
+    };
+    verdict.add(finding);
 }
 
 /// The two ends of a resolved field relocation.

@@ -146,6 +146,7 @@ impl Recipe {
             builtin: BTreeSet::from(["x".to_owned()]),
             modules,
             loaded: None,
+        inlining: None,
             warnings: Vec::new(),
             btf: Some(btf),
         }
