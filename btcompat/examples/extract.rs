@@ -16,7 +16,11 @@ fn main() -> std::io::Result<ExitCode> {
     for program in args {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         for (i, object) in embedded(&std::fs::read(&program)?).iter().enumerate() {
-            let number = if i == 0 { String::new() } else { format!(".{i}") };
+            let number = if i == 0 {
+                String::new()
+            } else {
+                format!(".{i}")
+            };
             std::fs::write(folder.join(format!("{name}{number}.bpf.o")), object)?;
         }
     }
