@@ -104,9 +104,15 @@ struct AclIn {
     /// for that.
     stale: usize,
     stale_until: Duration,
+    /// What went into the last transfers. A host that takes one back after that has not seen it, and never will.
+    answered: VecDeque<(u64, Vec<u8>)>,
+    /// So many of those that wait came back that way.
+    returned: usize,
     waiting: VecDeque<Vec<u8>>,
 }
 
+/// More than a host has under way at a time.
+const REMEMBERED_TRANSFERS: usize = 16;
 /// Packets that are kept for a host that does not listen; more are refused.
 const KEPT_PACKETS: usize = 4096;
 /// How long a host may take to start over after an error on the interrupt endpoint, or to try again on another. Then it is taken for one
@@ -609,6 +615,7 @@ impl Dongle {
             bulk.status = error.unwrap_or(status::SUCCESS);
             self.ledger
                 .write(UsbEndpoint::AclIn, bulk.status, data.len());
+            self.acl_in.remember(id, &data);
             bulk.length = u16::try_from(data.len()).unwrap_or(u16::MAX);
             bulk.length_high = 0;
             bulk.data = Rest(data);
@@ -638,6 +645,8 @@ impl Dongle {
             (bulk.length, bulk.length_high) = (0, 0);
             let message = Message::Bulk(bulk);
             self.answer(&Packet { id, message });
+        } else if let Some(bytes) = self.acl_in.take_back(id) {
+            self.ledger.take_back(UsbEndpoint::AclIn, bytes);
         }
     }
 }
@@ -695,6 +704,28 @@ impl AclIn {
         self.offered.remove(self.stale)
     }
 
+    fn remember(&mut self, id: u64, data: &[u8]) {
+        self.answered.push_back((id, data.to_vec()));
+        if self.answered.len() > REMEMBERED_TRANSFERS {
+            self.answered.pop_front();
+        }
+    }
+
+    /// Puts back what went into a transfer that the host takes back, in front of what waits; how many bytes.
+    fn take_back(&mut self, id: u64) -> Option<usize> {
+        let at = self
+            .answered
+            .iter()
+            .rposition(|(answered, _)| *answered == id)?;
+        let (_, data) = self.answered.remove(at)?;
+        let bytes = data.len();
+        if bytes > 0 {
+            self.waiting.insert(self.returned, data);
+            self.returned += 1;
+        }
+        Some(bytes)
+    }
+
     /// When transfers that the host has not taken back are used all the same.
     fn next_due(&self) -> Option<Duration> {
         (self.stale > 0 && !self.waiting.is_empty()).then_some(self.stale_until)
@@ -706,6 +737,7 @@ impl AclIn {
             return Vec::new();
         };
         if first.len() <= at_most {
+            self.returned = self.returned.saturating_sub(1);
             return self.waiting.pop_front().unwrap_or_default();
         }
         first.drain(..at_most).collect()
@@ -1027,6 +1059,36 @@ mod tests {
         assert_eq!(host.statuses(), [(again, 0), (behind, 0)]);
         assert_eq!(host.arrived(), Some(vec![2, 1]));
         assert_eq!(host.arrived(), Some(vec![2, 2]));
+    }
+
+    /// Check that data that went into a transfer which the host had taken back comes again, in order.
+    #[test]
+    fn data_in_a_transfer_that_was_taken_back_comes_again() {
+        let mut host = Host::configured();
+        let offer = |host: &mut Host| host.send(bulk(ACL_IN, 64, &[]), ms(0));
+        let ids = [offer(&mut host), offer(&mut host)];
+        host.dongle.from_controller(&[2, 7], ms(0));
+        host.dongle.from_controller(&[2, 8], ms(0));
+        host.dongle.from_controller(&[2, 9], ms(0));
+        assert_eq!(host.statuses(), ids.map(|id| (id, 0)));
+        for id in ids {
+            let mut cancel = Vec::new();
+            let message = Message::CancelDataPacket;
+            Packet { id, message }.encode(true, &mut cancel);
+            host.dongle.from_host(&cancel, ms(1)).unwrap();
+        }
+        assert!(host.statuses().is_empty());
+        for _ in 0..3 {
+            offer(&mut host);
+        }
+        let data = |packet: Packet| match packet.message {
+            Message::Bulk(bulk) => bulk.data.0,
+            other => panic!("{other:?}"),
+        };
+        let heard: Vec<_> = host.heard().into_iter().map(data).collect();
+        assert_eq!(heard, [[7], [8], [9]]);
+        let sums = host.dongle.transfers();
+        assert_eq!(sums.iter().map(|sum| sum.bytes).sum::<u64>(), 3);
     }
 
     /// Check that data does not go into transfers that the host is about to take back.

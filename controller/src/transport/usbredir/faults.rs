@@ -140,6 +140,15 @@ impl UsbLedger {
         }
     }
 
+    /// What was counted as moved never arrived: the host had taken the transfer back.
+    pub(super) fn take_back(&mut self, endpoint: UsbEndpoint, bytes: usize) {
+        let sum = self.0.entry((endpoint, UsbStatus::Success)).or_default();
+        sum.0 = sum.0.saturating_sub(1);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        sum.1 = sum.1.saturating_sub(bytes);
+        self.write(endpoint, status::CANCELLED, 0);
+    }
+
     pub(super) fn sums(&self) -> Vec<UsbTransfers> {
         let sum = |(key, value): (&(UsbEndpoint, UsbStatus), &(u64, u64))| UsbTransfers {
             endpoint: key.0,
