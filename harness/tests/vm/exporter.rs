@@ -22,10 +22,11 @@ fn module_that_comes_again_is_measured() {
     assert_eq!(run.go().outcome, Outcome::Passed);
 }
 
-/// Check that each object loads whole by libbpf alone, so that others can use it.
+/// Check that each object loads whole by libbpf alone, so that others can use it; in a guest that has
+/// the modules of USB too.
 #[test]
 fn objects_load_by_plain_libbpf() {
-    let mut run = Run::new("debian:6.12", scenario("l2cap-seqpacket"));
+    let mut run = Run::new("debian:6.12", scenario("usb-l2cap"));
     run.payload.agent_arguments.push("--plain".to_owned());
     let objects = run.payload.objects.iter();
     let objects = objects.filter(|(name, _)| name.ends_with(".bpf.o")).count();
