@@ -21,7 +21,7 @@ mod usbmon;
 
 use anyhow::Context as _;
 use clap::Parser;
-use evidence::{AgentRecord, PROTOCOL_VERSION, Scenario};
+use evidence::{AgentRecord, Answer, Ask, PROTOCOL_VERSION, Scenario};
 use port::Port;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,12 +31,12 @@ use std::time::Instant;
 #[derive(Debug, Parser)]
 #[command(about = "Carries out one scenario in a guest; not meant for people")]
 struct Arguments {
-    /// The scenario, JSON
-    #[arg(long)]
-    scenario: PathBuf,
     /// Folder with the probe objects, `<family>.bpf.o`
     #[arg(long)]
     objects: PathBuf,
+    /// Controllers will be on USB: load the probes for that, too
+    #[arg(long)]
+    usb: bool,
     /// How to attach
     #[arg(long, value_enum, default_value_t = observe::Attach::Auto)]
     attach: observe::Attach,
@@ -81,8 +81,8 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     if arguments.instead.run(&arguments.objects, port)? {
         return Ok(port.send(&AgentRecord::Done)?);
     }
-    let scenario = read_scenario(&arguments.scenario)?;
     if let Some(rounds) = arguments.cost {
+        let (scenario, _) = next_scenario(port)?;
         cost::measure(
             &scenario,
             &arguments.objects,
@@ -93,16 +93,30 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
         return Ok(port.send(&AgentRecord::Done)?);
     }
     port.phase("loading probes")?;
-    let probes = observe::load(&arguments.objects, arguments.attach, &scenario)?;
+    let probes = observe::load(&arguments.objects, arguments.attach, arguments.usb)?;
     let probes = Arc::new(probes);
     observe::report_probes(&probes, port)?;
     let loaded = Instant::now();
+    let (scenario, detach) = next_scenario(port)?;
     let monitor = scenario.is_outside().then(usbmon::Monitor::start);
     let monitor = monitor.transpose()?;
     let mut controllers = controllers::Controllers::start(&scenario, port)?;
     carry_out(&scenario, &probes, loaded, monitor, &mut controllers, port)?;
     port.send(&AgentRecord::Done)?;
+    if !detach {
+        sys::exit_without_closing();
+    }
     Ok(())
+}
+
+/// Waits to be told what to carry out, and whether to detach the probes afterwards. The machine may
+/// be saved meanwhile, and go on in many copies.
+fn next_scenario(port: &Port) -> anyhow::Result<(Scenario, bool)> {
+    port.phase("ready for a scenario")?;
+    match port.ask(Ask::Scenario).context("no scenario came")? {
+        Answer::Scenario { scenario, detach } => Ok((*scenario, detach)),
+        other => anyhow::bail!("the harness was asked for a scenario, and says {other:?}"),
+    }
 }
 
 /// Carries out the steps, and reports what came of them.
@@ -125,9 +139,4 @@ fn carry_out(
         calls: calls.counts(),
     })?;
     Ok(())
-}
-
-fn read_scenario(path: &std::path::Path) -> anyhow::Result<Scenario> {
-    let json = std::fs::read(path).context("failed to read the scenario")?;
-    serde_json::from_slice(&json).context("failed to understand the scenario")
 }

@@ -6,7 +6,7 @@ use crate::scrape;
 use crate::usbmon::Monitor;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scenario, Scrape};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scrape};
 use exporter::Collector;
 use metrics::{Family, Snapshot};
 use probes::{Options, Preference};
@@ -34,19 +34,15 @@ impl Attach {
     }
 }
 
-/// Loads all objects of the folder that are those of a family; that for USB only if there will be any.
+/// Loads all objects of the folder that are those of a family; that for USB only if there will be any (`usb`).
 ///
 /// # Errors
 /// There are none.
-pub(crate) fn load(
-    folder: &Path,
-    attach: Attach,
-    scenario: &Scenario,
-) -> anyhow::Result<Collector> {
+pub(crate) fn load(folder: &Path, attach: Attach, usb: bool) -> anyhow::Result<Collector> {
     let path = |family: &Family| folder.join(probes::object_name(*family));
     let objects: Vec<_> = probes::FAMILIES
         .iter()
-        .filter(|family| **family != Family::Urb || scenario.is_outside())
+        .filter(|family| **family != Family::Urb || usb)
         .map(|family| (*family, path(family)))
         .filter(|(_, path)| path.exists())
         .collect();

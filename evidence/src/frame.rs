@@ -223,12 +223,12 @@ impl<R: Read> FrameReader<R> {
         }
     }
 
-    /// A reader that goes on where another stopped, after this many frames of stage 0 and none of
-    /// the agent.
-    pub const fn resume(port: R, stage0_next_seq: u32) -> Self {
+    /// A reader of a guest's frames that goes on where another stopped, after this many of stage 0
+    /// and of the agent.
+    pub const fn resume(port: R, stage0_next_seq: u32, agent_next_seq: u32) -> Self {
         Self {
             port,
-            next_seq: [0, stage0_next_seq, 0, 0],
+            next_seq: [0, stage0_next_seq, agent_next_seq, 0],
         }
     }
 

@@ -36,7 +36,7 @@ pub use scenario::{
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Name of the virtio-serial port that carries the frames, as the guest sees it under
 /// `/sys/class/virtio-ports/*/name`.

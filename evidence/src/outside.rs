@@ -1,5 +1,6 @@
-//! What the agent asks of the harness about controllers that live in the harness's process, and the answers.
+//! What the agent asks of the harness: what to do, and things about controllers that live in the harness's process; and the answers.
 
+use crate::scenario::Scenario;
 use controller::transport::usbredir::UsbFault;
 use controller::{Action, Direction, Entry, PacketKind};
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
+    /// Say what to carry out: the agent is ready.
+    Scenario,
     /// Plug a controller in. The guest's kernel will find it by and by.
     Plug {
         /// Which.
@@ -58,9 +61,16 @@ pub struct UsbPlace {
 }
 
 /// What the harness answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
+    /// What to carry out.
+    Scenario {
+        /// The scenario.
+        scenario: Box<Scenario>,
+        /// Are the probes to be detached at the end? It takes seconds; else the machine ends with them in place.
+        detach: bool,
+    },
     /// It is done.
     Done,
     /// What there is to see.

@@ -4,10 +4,9 @@ use crate::case::MEMORY_MIB;
 use crate::drive::{Guest, Image, Payload, Watch};
 use crate::evidence::Ending;
 use crate::machine::{Accel, Vm, VmSpec};
-use crate::saves::{self, NoGuest, Saves, Stage};
+use crate::saves::{self, NoGuest, Point, Saves, Stage};
 use crate::sys;
 use anyhow::{Context as _, anyhow, ensure};
-use evidence::Scenario;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +66,7 @@ pub struct Boots {
     pub restore_ms: Option<Spread>,
     /// From asking for a saved machine to its first answer.
     pub restore_to_talking_ms: Option<Spread>,
-    /// Pushing agent, objects and a scenario.
+    /// Pushing agent and objects.
     pub push_ms: Option<Spread>,
     /// How much that is.
     pub push_bytes: u64,
@@ -105,8 +104,6 @@ pub struct Plan<'a> {
     pub saves: &'a Saves,
     /// What is pushed.
     pub payload: &'a Payload,
-    /// And with it.
-    pub scenario: &'a Scenario,
     /// How often.
     pub times: usize,
 }
@@ -176,8 +173,9 @@ fn restore_often(
     line: &dyn Fn(&str),
 ) -> anyhow::Result<[Vec<u64>; 3]> {
     let restored = || {
+        let point = Point::before_push(Stage::Bluetooth);
         let quiet = &vm_images::Quiet;
-        let guest = plan.saves.guest(spec, Stage::Bluetooth, watch, quiet, line);
+        let guest = plan.saves.guest(spec, point, watch, quiet, line);
         guest.map_err(no_guest)
     };
     // Makes the save, and brings it into memory, as in a run of more than one case.
@@ -191,7 +189,7 @@ fn restore_often(
         restore.push(milliseconds(start));
         guest.ping().map_err(died)?;
         talk.push(milliseconds(start));
-        guest.push(plan.payload, plan.scenario).map_err(died)?;
+        guest.push(plan.payload).map_err(died)?;
         push.extend(guest.timings.push_ms);
     }
     Ok(columns)

@@ -7,7 +7,7 @@ use crate::expect::{FAMILIES, check_monitor, check_scrapes, cross_check, expect,
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
-use crate::saves::{self, NoGuest, Saves, Stage};
+use crate::saves::{self, NoGuest, Point, Saves, Stage};
 use crate::splats::{self, Splat};
 use anyhow::Context as _;
 use evidence::{CAPTURE_FOLDER, ExitStatus, Scenario};
@@ -99,8 +99,11 @@ impl CaseResult {
 pub enum Start<'a> {
     /// By booting.
     Boot,
-    /// By restoring a machine that was booted once and saved.
+    /// By restoring a machine that was booted once and saved. The agent starts and loads the probes in each.
     Restore(&'a Saves),
+    /// By restoring a machine whose agent waits for a scenario, its probes attached. It is made first if there is none: for machines that
+    /// more than one case begins with.
+    RestoreReady(&'a Saves),
 }
 
 /// What all cases of a run share.
@@ -221,11 +224,13 @@ fn begin<'a>(
     } else {
         Stage::Bluetooth
     };
+    let restored = |saves: &Saves, ready| {
+        let point = Point { stage, ready };
+        saves.guest(&spec, point, watch, &vm_images::Quiet, setting.line)
+    };
     match setting.start {
-        Start::Restore(saves) => {
-            let quiet = &vm_images::Quiet;
-            saves.guest(&spec, stage, watch, quiet, setting.line)
-        }
+        Start::Restore(saves) => restored(saves, None),
+        Start::RestoreReady(saves) => restored(saves, Some(setting.payload)),
         Start::Boot => {
             let vm = Vm::start(&spec)
                 .context("cannot start QEMU")
@@ -248,8 +253,11 @@ fn converse(guest: &mut Guest<'_>, setting: Setting<'_>, scenario: &Scenario) ->
                 guest.load_modules(saves::USB_MODULES)?;
             }
         }
-        guest.push(setting.payload, scenario)?;
-        guest.run(setting.payload)
+        if !matches!(setting.start, Start::RestoreReady(_)) {
+            guest.push(setting.payload)?;
+            guest.start_agent(setting.payload, scenario.is_outside())?;
+        }
+        guest.run(scenario)
     };
     match talk() {
         Ok(()) => Ending::Complete,

@@ -5,7 +5,7 @@ use crate::case::MEMORY_MIB;
 use crate::drive::{Guest, Image, Payload, Watch};
 use crate::evidence::Evidence;
 use crate::machine::Accel;
-use crate::saves::{self, Saves, Stage};
+use crate::saves::{self, Point, Saves, Stage};
 use crate::scenarios;
 use anyhow::{anyhow, bail};
 use metrics::{MapCost, ProgramCost};
@@ -70,14 +70,15 @@ pub fn costs(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::R
     let mut payload = plan.payload.clone();
     payload.agent_arguments = vec!["--cost".to_owned(), plan.rounds.to_string()];
     let spec = saves::spec(plan.image, plan.accel, MEMORY_MIB);
-    let quiet = &vm_images::Quiet;
+    let point = Point::before_push(Stage::Bluetooth);
     let guest = plan
         .saves
-        .guest(&spec, Stage::Bluetooth, watch, quiet, line);
+        .guest(&spec, point, watch, &vm_images::Quiet, line);
     let mut guest: Guest<'_> = guest.map_err(|error| anyhow!("no guest: {error:?}"))?;
     let ended = guest
-        .push(&payload, &scenario)
-        .and_then(|()| guest.run(&payload));
+        .push(&payload)
+        .and_then(|()| guest.start_agent(&payload, false))
+        .and_then(|()| guest.run(&scenario));
     if let Some((step, error)) = &guest.evidence.failed {
         bail!("{step}: {error}");
     }

@@ -1,10 +1,11 @@
 //! Driving one guest through one scenario: boot, modules, payload, run.
 
 use crate::evidence::{Ending, Evidence};
-use crate::machine::{GuestRecord, QmpError, Silence, Talk, Vm, VmEvent};
+use crate::machine::{GuestRecord, Heard, QmpError, Silence, Talk, Vm, VmEvent};
 use crate::needs::KernelConfig;
 use crate::outside::Outside;
 use crate::payload::is_of_another_kernel;
+use crate::scenarios;
 use anyhow::Context as _;
 use evidence::{AgentRecord, Answer, Ask, ExitStatus, Order, Scenario, Stage0Record};
 use schemars::JsonSchema;
@@ -38,7 +39,9 @@ pub struct Timings {
     pub modules_ms: Option<u64>,
     /// Pushing the payload.
     pub push_ms: Option<u64>,
-    /// From starting the agent to its end.
+    /// From starting the agent to its probes being attached.
+    pub probes_ms: Option<u64>,
+    /// From telling the agent its scenario to its end.
     pub scenario_ms: Option<u64>,
 }
 
@@ -51,12 +54,20 @@ impl Timings {
             restore_ms,
             modules_ms,
             push_ms,
+            probes_ms,
             scenario_ms,
         } = self;
-        [boot_ms, restore_ms, modules_ms, push_ms, scenario_ms]
-            .into_iter()
-            .flatten()
-            .sum()
+        [
+            boot_ms,
+            restore_ms,
+            modules_ms,
+            push_ms,
+            probes_ms,
+            scenario_ms,
+        ]
+        .into_iter()
+        .flatten()
+        .sum()
     }
 }
 
@@ -110,14 +121,13 @@ pub struct Guest<'a> {
     pub evidence: Evidence,
     /// How long it took.
     pub timings: Timings,
-    stage0_records: u32,
+    heard: Heard,
     start: Instant,
     outside: Option<Connected>,
 }
 
 const PING_PATH: &str = "/run/ping";
 const AGENT_PATH: &str = "/run/payload/agent";
-const SCENARIO_PATH: &str = "/run/payload/scenario.json";
 const OBJECTS_PATH: &str = "/run/payload/objects";
 
 impl<'a> Guest<'a> {
@@ -134,7 +144,7 @@ impl<'a> Guest<'a> {
             watch,
             evidence,
             timings,
-            stage0_records: 0,
+            heard: Heard::default(),
             start: Instant::now(),
             outside: None,
         }
@@ -155,7 +165,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// QEMU cannot write the state.
     pub fn save(&mut self, state: &Path) -> Result<Talk, QmpError> {
-        self.vm.save(state, self.stage0_records)
+        self.vm.save(state, self.heard)
     }
 
     /// The machine.
@@ -170,7 +180,7 @@ impl<'a> Guest<'a> {
     /// The guest ended or fell silent before.
     pub fn boot(&mut self) -> Result<(), Ending> {
         let start = Instant::now();
-        self.until(|record| matches!(record, Stage0Record::Hello { .. }))?;
+        self.until_stage0(|record| matches!(record, Stage0Record::Hello { .. }))?;
         self.timings.boot_ms = milliseconds(start.elapsed());
         Ok(())
     }
@@ -184,7 +194,7 @@ impl<'a> Guest<'a> {
         self.order(&Order::LoadModules {
             set: set.to_owned(),
         })?;
-        self.until(|record| matches!(record, Stage0Record::ModulesLoaded { .. }))?;
+        self.until_stage0(|record| matches!(record, Stage0Record::ModulesLoaded { .. }))?;
         self.timings.modules_ms = milliseconds(start.elapsed());
         Ok(())
     }
@@ -220,13 +230,12 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Pushes agent, objects and scenario.
+    /// Pushes agent and objects.
     ///
     /// # Errors
     /// The guest ended or fell silent before.
-    pub fn push(&mut self, payload: &Payload, scenario: &Scenario) -> Result<(), Ending> {
+    pub fn push(&mut self, payload: &Payload) -> Result<(), Ending> {
         let start = Instant::now();
-        let scenario = serde_json::to_vec(scenario).expect("a scenario has string keys only");
         self.store(AGENT_PATH, 0o755, &payload.agent)?;
         for (name, bytes) in &payload.objects {
             if is_of_another_kernel(name, self.evidence.release.as_deref()) {
@@ -234,29 +243,43 @@ impl<'a> Guest<'a> {
             }
             self.store(&format!("{OBJECTS_PATH}/{name}"), 0o644, bytes)?;
         }
-        self.store(SCENARIO_PATH, 0o644, &scenario)?;
         self.timings.push_ms = milliseconds(start.elapsed());
         Ok(())
     }
 
-    /// Runs the agent to its end.
+    /// Starts the agent, which loads the probes, those for USB too if that is wanted, and waits for a scenario. One that has something
+    /// else to do runs to its end.
     ///
     /// # Errors
     /// The guest ended or fell silent before.
-    pub fn run(&mut self, payload: &Payload) -> Result<(), Ending> {
+    pub fn start_agent(&mut self, payload: &Payload, usb: bool) -> Result<(), Ending> {
         let start = Instant::now();
-        let mut argv: Vec<String> = [
-            AGENT_PATH,
-            "--scenario",
-            SCENARIO_PATH,
-            "--objects",
-            OBJECTS_PATH,
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut argv = [AGENT_PATH, "--objects", OBJECTS_PATH]
+            .map(str::to_owned)
+            .to_vec();
+        argv.extend(usb.then(|| "--usb".to_owned()));
         argv.extend(payload.agent_arguments.iter().cloned());
         self.order(&Order::Run { argv })?;
-        self.until(|record| matches!(record, Stage0Record::Exited { .. }))?;
+        self.until(|record| is_exit(record) || is_ready(record))?;
+        self.timings.probes_ms = milliseconds(start.elapsed());
+        Ok(())
+    }
+
+    /// Has the agent that waits carry a scenario out, to its end.
+    ///
+    /// # Errors
+    /// The guest ended or fell silent before.
+    pub fn run(&mut self, scenario: &Scenario) -> Result<(), Ending> {
+        if self.evidence.exited.is_some() || !self.evidence.refused.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let answer = Answer::Scenario {
+            scenario: Box::new(scenario.clone()),
+            detach: scenarios::detaches(scenario),
+        };
+        self.vm.answer(&answer).map_err(Ending::Unreachable)?;
+        self.until(is_exit)?;
         self.timings.scenario_ms = milliseconds(start.elapsed());
         Ok(())
     }
@@ -278,7 +301,7 @@ impl<'a> Guest<'a> {
                 self.store(path, *mode, bytes)?;
             }
             self.order(&Order::Run { argv })?;
-            self.until(|record| matches!(record, Stage0Record::Exited { .. }))
+            self.until(is_exit)
         };
         let talked = talk();
         self.watch = watch;
@@ -297,7 +320,7 @@ impl<'a> Guest<'a> {
                 path: path.to_owned(),
             })?;
             let mut wanted = 0;
-            self.until(|record| match record {
+            self.until_stage0(|record| match record {
                 Stage0Record::File { bytes, .. } => {
                     wanted = *bytes;
                     true
@@ -368,7 +391,7 @@ impl<'a> Guest<'a> {
         self.vm
             .store(path, mode, bytes)
             .map_err(Ending::Unreachable)?;
-        self.until(|record| matches!(record, Stage0Record::Stored { .. }))
+        self.until_stage0(|record| matches!(record, Stage0Record::Stored { .. }))
     }
 
     fn order(&mut self, order: &Order) -> Result<(), Ending> {
@@ -383,21 +406,27 @@ impl<'a> Guest<'a> {
         });
     }
 
-    /// Files records until one of stage 0 is `wanted`, or stage 0 refuses an order.
-    fn until(&mut self, mut wanted: impl FnMut(&Stage0Record) -> bool) -> Result<(), Ending> {
+    fn until_stage0(
+        &mut self,
+        mut wanted: impl FnMut(&Stage0Record) -> bool,
+    ) -> Result<(), Ending> {
+        self.until(|record| matches!(record, GuestRecord::Stage0(record) if wanted(record)))
+    }
+
+    /// Files records until one is `wanted`, or stage 0 refuses an order. Answers what else is asked.
+    fn until(&mut self, mut wanted: impl FnMut(&GuestRecord) -> bool) -> Result<(), Ending> {
         loop {
             let record = self.next()?;
-            let stop = match &record {
-                GuestRecord::Stage0(record) => {
-                    self.stage0_records += 1;
-                    wanted(record) || matches!(record, Stage0Record::Refused { .. })
-                }
-                GuestRecord::Agent(AgentRecord::Ask(ask)) => {
-                    self.answer(ask.clone())?;
-                    false
-                }
-                GuestRecord::Agent(_) | GuestRecord::Chunk(_) => false,
-            };
+            let stop = wanted(&record);
+            match &record {
+                GuestRecord::Stage0(_) => self.heard.stage0 += 1,
+                GuestRecord::Agent(_) => self.heard.agent += 1,
+                GuestRecord::Chunk(_) => {}
+            }
+            match &record {
+                GuestRecord::Agent(AgentRecord::Ask(ask)) if !stop => self.answer(ask.clone())?,
+                _ => {}
+            }
             self.evidence.file(record)?;
             let at_ms = milliseconds(self.start.elapsed()).unwrap_or(u64::MAX);
             self.evidence.note_phase(at_ms);
@@ -420,6 +449,14 @@ impl<'a> Guest<'a> {
             Err(Silence::Cancelled) => Err(Ending::Cancelled),
         }
     }
+}
+
+fn is_exit(record: &GuestRecord) -> bool {
+    matches!(record, GuestRecord::Stage0(Stage0Record::Exited { .. }))
+}
+
+fn is_ready(record: &GuestRecord) -> bool {
+    matches!(record, GuestRecord::Agent(AgentRecord::Ask(Ask::Scenario)))
 }
 
 /// Of a dongle's bus, as QEMU sees it.

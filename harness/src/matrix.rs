@@ -1,6 +1,6 @@
 //! Kernels × scenarios, several at a time.
 
-use crate::case::{self, CaseResult, Setting};
+use crate::case::{self, CaseResult, Setting, Start};
 use crate::class::Class;
 use crate::drive::{Image, Sign, Watch};
 use crate::outcome::Outcome;
@@ -39,6 +39,21 @@ pub struct Settings<'a> {
     pub fail_fast: bool,
 }
 
+impl Settings<'_> {
+    /// Those of one cell. A machine with probes is worth saving if another cell begins with the same.
+    fn of(mut self, cell: &Cell, cells: &[Cell]) -> Self {
+        let is_same = |other: &&Cell| {
+            other.kernel == cell.kernel && other.scenario.is_outside() == cell.scenario.is_outside()
+        };
+        if let Start::Restore(saves) = self.case.start
+            && cells.iter().filter(is_same).nth(1).is_some()
+        {
+            self.case.start = Start::RestoreReady(saves);
+        }
+        self
+    }
+}
+
 /// Told of each result as soon as it is there; may add to it.
 pub type Finished<'a> = &'a (dyn Fn(&Cell, &mut CaseResult) + Sync);
 
@@ -53,6 +68,7 @@ pub fn run(
     finished: Finished<'_>,
 ) -> Vec<CaseResult> {
     let execute = |cell: &Cell| {
+        let settings = settings.of(cell, cells);
         let mut result = run_cell(cell, settings, progress, cancelled);
         finished(cell, &mut result);
         result

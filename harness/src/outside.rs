@@ -92,6 +92,7 @@ impl Outside {
     /// Does what the agent asks for.
     pub fn answer(&mut self, ask: Ask, evidence: &mut Evidence) -> Answer {
         let result = match ask {
+            Ask::Scenario => Err("a scenario is being carried out".to_owned()),
             Ask::Plug { controller } => self.plug(controller),
             Ask::Unplug { controller } => self.unplug(controller),
             Ask::Act { action } => self.dongle(action.controller().index()).map(|_| {

@@ -3,7 +3,7 @@
 //! A restored machine begins where a boot left it: stage 0 waits for its next order. That takes a
 //! tenth of the time of a boot, and no case sees what another left.
 
-use crate::drive::{Guest, Image, Watch};
+use crate::drive::{Guest, Image, Payload, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{QEMU, RestoreError, SAVE_WRITER, Saved, Talk, Vm, VmSpec};
 use anyhow::ensure;
@@ -42,6 +42,36 @@ impl Stage {
             Self::Bare => "bare",
             Self::Bluetooth => MODULES,
             Self::Usb => USB_MODULES,
+        }
+    }
+}
+
+/// A point that machines are saved at.
+#[derive(Debug, Clone, Copy)]
+pub struct Point<'a> {
+    /// How far the machine had come.
+    pub stage: Stage,
+    /// What was then pushed, and started: the probes are attached, and the agent waits for a scenario. `None`: nothing was.
+    pub ready: Option<&'a Payload>,
+}
+
+impl Point<'_> {
+    /// Nothing is pushed yet.
+    #[must_use]
+    pub fn before_push(stage: Stage) -> Self {
+        Self { stage, ready: None }
+    }
+
+    fn is_packed(self) -> bool {
+        self.ready.is_none() && self.stage.is_packed()
+    }
+}
+
+impl fmt::Display for Point<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ready {
+            None => write!(f, "{}", self.stage),
+            Some(_) => write!(f, "{} and probes", self.stage),
         }
     }
 }
@@ -117,19 +147,19 @@ impl Saves {
     pub fn guest<'a>(
         &self,
         spec: &VmSpec,
-        stage: Stage,
+        point: Point<'_>,
         watch: Watch<'a>,
         waiting: &dyn ImageProgress,
         line: &dyn Fn(&str),
     ) -> Result<Guest<'a>, NoGuest> {
-        let key = self.key(spec, stage).map_err(NoGuest::outside)?;
-        match self.restored(&key, spec, stage, watch, waiting, line) {
+        let key = self.key(spec, point).map_err(NoGuest::outside)?;
+        match self.restored(&key, spec, point, watch, waiting, line) {
             Err(NotRestored::Broken(error)) => {
                 line(&format!(
                     "a saved machine is of no use ({error:#}); making it anew"
                 ));
                 forget_saved(&self.cache, &key, waiting).map_err(NoGuest::outside)?;
-                let again = self.restored(&key, spec, stage, watch, waiting, line);
+                let again = self.restored(&key, spec, point, watch, waiting, line);
                 again.map_err(NotRestored::into_no_guest)
             }
             other => other.map_err(NotRestored::into_no_guest),
@@ -140,20 +170,24 @@ impl Saves {
         &self,
         key: &str,
         spec: &VmSpec,
-        stage: Stage,
+        point: Point<'_>,
         watch: Watch<'a>,
         waiting: &dyn ImageProgress,
         line: &dyn Fn(&str),
     ) -> Result<Guest<'a>, NotRestored> {
-        let make = |folder: &Path| self.make(spec, stage, watch, waiting, line, folder);
-        let what = describe(spec, stage);
+        let make = |folder: &Path| {
+            self.make(spec, point, watch, waiting, line, folder)?;
+            self.forget_older(key);
+            Ok(())
+        };
+        let what = describe(spec, point);
         let folder =
             saved(&self.cache, key, &what, waiting, make).map_err(|error| match error {
                 SaveError::Make(no_guest) => NotRestored::Given(no_guest),
                 other => NotRestored::Given(NoGuest::outside(other)),
             })?;
         let start = Instant::now();
-        let (notes, state) = open(&folder, stage).map_err(NotRestored::Broken)?;
+        let (notes, state) = open(&folder, point).map_err(NotRestored::Broken)?;
         match Vm::restore(spec, state, notes.talk) {
             Ok(vm) => Ok(Guest::restored(vm, watch, notes.evidence, start.elapsed())),
             Err(RestoreError::Killed) => Err(NotRestored::Given(NoGuest::killed(notes.evidence))),
@@ -169,44 +203,78 @@ impl Saves {
     fn make(
         &self,
         spec: &VmSpec,
-        stage: Stage,
+        point: Point<'_>,
         watch: Watch<'_>,
         waiting: &dyn ImageProgress,
         line: &dyn Fn(&str),
         folder: &Path,
     ) -> Result<(), NoGuest> {
-        let (mut guest, arrived) = match stage {
-            Stage::Bare => {
+        let before = |stage| {
+            let point = Point::before_push(stage);
+            self.guest(spec, point, watch, waiting, line)
+        };
+        let (mut guest, arrived) = match (point.ready, point.stage) {
+            (Some(payload), stage) => {
+                let mut guest = before(stage)?;
+                let arrived = guest.push(payload);
+                let arrived =
+                    arrived.and_then(|()| guest.start_agent(payload, stage == Stage::Usb));
+                (guest, arrived)
+            }
+            (None, Stage::Bare) => {
                 let vm = Vm::start(spec);
                 let vm = vm.map_err(|error| NoGuest::outside(RestoreError::Start(error)))?;
                 let mut guest = Guest::new(vm, watch);
                 let arrived = guest.boot();
                 (guest, arrived)
             }
-            Stage::Bluetooth => {
-                let mut guest = self.guest(spec, Stage::Bare, watch, waiting, line)?;
+            (None, Stage::Bluetooth) => {
+                let mut guest = before(Stage::Bare)?;
                 let arrived = guest.load_modules(MODULES);
                 (guest, arrived)
             }
-            Stage::Usb => {
-                let mut guest = self.guest(spec, Stage::Bluetooth, watch, waiting, line)?;
+            (None, Stage::Usb) => {
+                let mut guest = before(Stage::Bluetooth)?;
                 let arrived = guest.load_modules(USB_MODULES);
                 (guest, arrived)
             }
         };
+        // An agent that ended instead of waiting has said why.
+        let ended = guest.evidence.exited.is_some();
+        let arrived = arrived.and(if ended { Err(Ending::Complete) } else { Ok(()) });
         if let Err(ending) = arrived {
             guest.finish(Duration::ZERO);
             return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
         }
-        write(guest, stage, folder)
+        write(guest, point, folder)
+    }
+
+    /// Drops what was saved of the same machine with other payloads, but for the one that was used last: whoever edits probes would
+    /// fill the disk with them.
+    fn forget_older(&self, key: &str) {
+        let Some((machine, _)) = key.split_once(PAYLOAD_MARK) else {
+            return;
+        };
+        let entries = self.cache.entries().unwrap_or_default().into_iter();
+        let of_machine = |entry: &Entry| {
+            let of = entry.name.split_once(PAYLOAD_MARK);
+            entry.kind == Kind::Save && entry.name != key && of.is_some_and(|(m, _)| m == machine)
+        };
+        let mut others: Vec<Entry> = entries.filter(of_machine).collect();
+        others.sort_by_key(|entry| std::cmp::Reverse(entry.last_used));
+        for entry in others.iter().skip(1) {
+            if let Err(error) = self.cache.remove(entry) {
+                tracing::debug!(%error, "an old saved machine stays");
+            }
+        }
     }
 
     /// Everything that decides what a saved machine is.
-    fn key(&self, spec: &VmSpec, stage: Stage) -> io::Result<String> {
+    fn key(&self, spec: &VmSpec, point: Point<'_>) -> io::Result<String> {
         let mut digest = Sha256::new();
         digest.update(FORMAT);
         digest.update(&self.qemu_version);
-        digest.update(stage.as_str());
+        digest.update(point.stage.as_str());
         digest.update(evidence::PROTOCOL_VERSION.to_le_bytes());
         for word in spec.machine_arguments() {
             digest.update(word);
@@ -221,11 +289,11 @@ impl Saves {
             let (seconds, nanoseconds) = (meta.mtime(), meta.mtime_nsec());
             digest.update(format!("{} {seconds} {nanoseconds}", meta.len()));
         }
-        Ok(digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        let machine = hex(&digest.finalize());
+        Ok(match point.ready {
+            None => machine,
+            Some(payload) => format!("{machine}{PAYLOAD_MARK}{}", hex(&digest_of(payload))),
+        })
     }
 }
 
@@ -261,7 +329,9 @@ impl NoGuest {
 }
 
 /// Changes when what is written beside a state does.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
+/// Between a machine's key and that of what was pushed.
+const PAYLOAD_MARK: &str = "-with-";
 const STATE: &str = "state";
 const NOTES: &str = "notes.json";
 
@@ -289,8 +359,35 @@ fn sound(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Everything that decides what the agent and its probes are.
+fn digest_of(payload: &Payload) -> [u8; 32] {
+    let Payload {
+        agent,
+        objects,
+        agent_arguments,
+    } = payload;
+    let mut digest = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        digest.update(bytes.len().to_le_bytes());
+        digest.update(bytes);
+    };
+    add(agent);
+    for (name, bytes) in objects {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    for word in agent_arguments {
+        add(word.as_bytes());
+    }
+    digest.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Saves a guest for good, into an empty folder.
-fn write(mut guest: Guest<'_>, stage: Stage, folder: &Path) -> Result<(), NoGuest> {
+fn write(mut guest: Guest<'_>, point: Point<'_>, folder: &Path) -> Result<(), NoGuest> {
     guest.tell("saving");
     let file = folder.join(STATE);
     let talk = guest.save(&file);
@@ -305,7 +402,7 @@ fn write(mut guest: Guest<'_>, stage: Stage, folder: &Path) -> Result<(), NoGues
             None => error,
         })
     })?;
-    if stage.is_packed() {
+    if point.is_packed() {
         pack(&file).map_err(NoGuest::outside)?;
     }
     let notes = Notes {
@@ -318,18 +415,18 @@ fn write(mut guest: Guest<'_>, stage: Stage, folder: &Path) -> Result<(), NoGues
 }
 
 /// What people call a saved machine: the folder of its kernel begins with the release.
-fn describe(spec: &VmSpec, stage: Stage) -> String {
+fn describe(spec: &VmSpec, point: Point<'_>) -> String {
     let tree = spec.kernel.parent().and_then(Path::file_name);
     let tree = tree.unwrap_or_default().to_string_lossy();
-    format!("{tree}, {stage}, {}", spec.accel)
+    format!("{tree}, {point}, {}", spec.accel)
 }
 
 /// What a save holds. A plain state is checked here, a packed one while it is unpacked: QEMU
 /// notices one that was cut, and would run one whose memory has changed.
-fn open(folder: &Path, stage: Stage) -> anyhow::Result<(Notes, Saved)> {
+fn open(folder: &Path, point: Point<'_>) -> anyhow::Result<(Notes, Saved)> {
     let notes: Notes = serde_json::from_slice(&fs::read(folder.join(NOTES))?)?;
     let path = folder.join(STATE);
-    let state = if stage.is_packed() {
+    let state = if point.is_packed() {
         Saved::Packed(Box::new(zstd::Decoder::new(File::open(path)?)?))
     } else {
         check(&path, notes.state)?;
@@ -428,7 +525,10 @@ mod tests {
     #[test]
     fn key_follows_all_that_a_machine_is() {
         let made = Made::new();
-        let key = |saves: &Saves, spec: &VmSpec, stage| saves.key(spec, stage).unwrap();
+        let key = |saves: &Saves, spec: &VmSpec, stage| {
+            let point = Point::before_push(stage);
+            saves.key(spec, point).unwrap()
+        };
         let spec = made.spec();
         let first = key(&made.saves, &spec, Stage::Bluetooth);
         assert_eq!(first, key(&made.saves, &spec, Stage::Bluetooth));
@@ -470,6 +570,62 @@ mod tests {
         assert_ne!(first, key(&made.saves, &spec, Stage::Bluetooth));
     }
 
+    /// Check that a machine with probes is another one for each change of what was pushed, and is known as one of the same machine.
+    #[test]
+    fn key_follows_what_was_pushed() {
+        let made = Made::new();
+        let spec = made.spec();
+        let key = |payload: &Payload| {
+            let stage = Stage::Bluetooth;
+            let ready = Some(payload);
+            made.saves.key(&spec, Point { stage, ready }).unwrap()
+        };
+        let payload = |agent: &[u8], object: &[u8], word: &str| Payload {
+            agent: agent.to_vec(),
+            objects: vec![("socket.bpf.o".to_owned(), object.to_vec())],
+            agent_arguments: vec![word.to_owned()],
+        };
+        let first = key(&payload(b"agent", b"object", "--attach"));
+        assert_eq!(first, key(&payload(b"agent", b"object", "--attach")));
+        let changed = [
+            key(&payload(b"Agent", b"object", "--attach")),
+            key(&payload(b"agent", b"Object", "--attach")),
+            key(&payload(b"agent", b"object", "")),
+        ];
+        assert!(!changed.contains(&first), "{changed:?}");
+        let before = Point::before_push(Stage::Bluetooth);
+        let machine = made.saves.key(&spec, before).unwrap();
+        assert!(first.starts_with(&format!("{machine}{PAYLOAD_MARK}")));
+    }
+
+    /// Check that of one machine's saves with probes the newest and the one that was used last stay, and no other machine's goes.
+    #[test]
+    fn older_payloads_are_forgotten() {
+        let made = Made::new();
+        let names = ["a-with-1", "a-with-2", "a-with-3", "b-with-1", "a"];
+        for name in names {
+            saved(&made.saves.cache, name, name, &vm_images::Quiet, |_| {
+                Ok::<(), NoGuest>(())
+            })
+            .unwrap();
+        }
+        // What this process made it uses; another one does not.
+        let cache = Cache::open(Some(&made.at("cache"))).unwrap();
+        let Made { folder, saves } = made;
+        let qemu_version = saves.qemu_version.clone();
+        drop(saves);
+        let saves = Saves {
+            cache,
+            qemu_version,
+        };
+        saves.forget_older("a-with-3");
+        let entries = saves.cache.entries().unwrap();
+        let left: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert!(left.contains(&"a-with-3") && left.contains(&"b-with-1") && left.contains(&"a"));
+        assert_eq!(left.len(), 4, "{left:?}");
+        drop(folder);
+    }
+
     /// Check that a state is read as it was saved, packed or not, and that one whose bytes changed
     /// or were cut cannot be read to its end.
     #[rstest]
@@ -492,7 +648,7 @@ mod tests {
         fs::write(made.at(NOTES), serde_json::to_vec(&notes).unwrap()).unwrap();
         let read = || {
             let mut read = Vec::new();
-            match open(made.folder.path(), stage)?.1 {
+            match open(made.folder.path(), Point::before_push(stage))?.1 {
                 Saved::Plain(mut file) => file.read_to_end(&mut read)?,
                 Saved::Packed(mut state) => state.read_to_end(&mut read)?,
             };

@@ -9,7 +9,7 @@ use evidence::{ExitStatus, Scenario};
 use harness::case::MEMORY_MIB;
 use harness::drive::{Guest, Watch};
 use harness::machine::Vm;
-use harness::saves::{self, NoGuest, Stage};
+use harness::saves::{self, NoGuest, Point, Stage};
 use harness::sit::{self, Toolbox};
 use kernels::{KernelId, Manifest};
 use std::process::ExitCode;
@@ -57,9 +57,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let vm = Vm::start(&spec).context("cannot start QEMU")?;
         booted(Guest::new(vm, watch), options.stage)?
     } else {
+        let point = Point::before_push(options.stage);
         let restored = lab
             .saves
-            .guest(&spec, options.stage, watch, &vm_images::Quiet, &line);
+            .guest(&spec, point, watch, &vm_images::Quiet, &line);
         restored.map_err(|error| match error {
             NoGuest::Outside(error) => error,
             NoGuest::Died(death) => anyhow!("the guest died: {:?}", death.0),
@@ -67,8 +68,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     if let Some(scenario) = &scenario {
         let talked = guest
-            .push(&lab.payload, scenario)
-            .and_then(|()| guest.run(&lab.payload));
+            .push(&lab.payload)
+            .and_then(|()| guest.start_agent(&lab.payload, scenario.is_outside()))
+            .and_then(|()| guest.run(scenario));
         talked.map_err(|ending| anyhow!("the guest died: {ending:?}"))?;
         line(&format!("{} has run", scenario.name));
     }

@@ -84,7 +84,17 @@ pub enum Silence {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Talk {
     harness_next_seq: u32,
-    stage0_next_seq: u32,
+    answers_next_seq: u32,
+    heard: Heard,
+}
+
+/// How many records came home.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Of stage 0.
+    pub stage0: u32,
+    /// Of the agent.
+    pub agent: u32,
 }
 
 /// Why a saved machine did not come back.
@@ -129,8 +139,8 @@ pub struct Vm {
     orders: FrameWriter<UnixStream>,
     answers: FrameWriter<UnixStream>,
     port: UnixStream,
-    /// Where the saved machine's stage 0 stood with its numbers.
-    heard_before: u32,
+    /// What the machine had said when it was saved.
+    heard_before: Heard,
     qmp: Qmp,
     console: Console,
     keyboard: UnixStream,
@@ -230,19 +240,20 @@ impl Vm {
         }
         let (sender, events) = mpsc::channel();
         let reading = io::BufReader::with_capacity(1 << 16, port.try_clone()?);
-        let frames = FrameReader::resume(reading, talk.stage0_next_seq);
+        let frames = FrameReader::resume(reading, talk.heard.stage0, talk.heard.agent);
         readers.push(thread::spawn(move || {
             read_port(frames, |event| sender.send(event).is_ok())
         }));
         let orders = FrameWriter::resume(port.try_clone()?, Sender::Harness, talk.harness_next_seq);
-        let answers = FrameWriter::new(port.try_clone()?, Sender::Answers);
+        let answers =
+            FrameWriter::resume(port.try_clone()?, Sender::Answers, talk.answers_next_seq);
         let qmp = Qmp::new(qmp)?;
         Ok(Self {
             qemu,
             orders,
             answers,
             port,
-            heard_before: talk.stage0_next_seq,
+            heard_before: talk.heard,
             qmp,
             console: log,
             keyboard,
@@ -252,18 +263,21 @@ impl Vm {
     }
 
     /// Stops the machine for good and writes its state to a file. The guest must be waiting for
-    /// an order, everything that it said since its start here having been heard: `stage0_records`
-    /// of them.
+    /// an order or an answer, everything that it said since its start here having been `heard`.
     ///
     /// # Errors
     /// QEMU cannot write the state.
-    pub fn save(&mut self, state: &Path, stage0_records: u32) -> Result<Talk, QmpError> {
+    pub fn save(&mut self, state: &Path, heard: Heard) -> Result<Talk, QmpError> {
         self.qmp.greet()?;
         self.qmp.save(state)?;
-        let harness_next_seq = self.orders.next_seq();
+        let before = self.heard_before;
         Ok(Talk {
-            harness_next_seq,
-            stage0_next_seq: self.heard_before.wrapping_add(stage0_records),
+            harness_next_seq: self.orders.next_seq(),
+            answers_next_seq: self.answers.next_seq(),
+            heard: Heard {
+                stage0: before.stage0.wrapping_add(heard.stage0),
+                agent: before.agent.wrapping_add(heard.agent),
+            },
         })
     }
 

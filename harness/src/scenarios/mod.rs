@@ -59,6 +59,14 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
+/// Are the probes to be detached at the end of this one, so that the kernel can complain? Each kernel does it once on each kind of machine.
+#[must_use]
+pub fn detaches(scenario: &Scenario) -> bool {
+    DETACHING.contains(&scenario.name.as_str())
+}
+
+const DETACHING: [&str; 2] = ["rfcomm", "usb-two-dongles"];
+
 /// Two sockets and one transfer between them, as the last step: for measuring, not for judging.
 #[must_use]
 pub fn throughput(messages: u32) -> Scenario {
@@ -68,6 +76,15 @@ pub fn throughput(messages: u32) -> Scenario {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    /// Check that probes are detached once with USB and once without, by scenarios that exist.
+    #[test]
+    fn probes_are_detached_once_on_each_machine() {
+        let all = super::all();
+        let detaching = all.iter().filter(|scenario| super::detaches(scenario));
+        let on_usb: Vec<bool> = detaching.map(evidence::Scenario::is_outside).collect();
+        assert_eq!(on_usb, [false, true]);
+    }
 
     /// Check that names, by which people and reports find scenarios, are distinct.
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct Run<'a> {
     pub(crate) kernel: &'a str,
     pub(crate) scenario: Scenario,
     pub(crate) payload: Payload,
+    /// Does it begin with a machine that other runs begin with, probes and all?
+    pub(crate) shared: bool,
     pub(crate) patience: Duration,
     pub(crate) watch: &'a (dyn Fn(Sign<'_>) + Sync),
 }
@@ -62,6 +64,7 @@ impl Run<'_> {
             kernel,
             scenario,
             payload: lab().built.payload.clone(),
+            shared: false,
             patience: Duration::from_secs(60),
             watch: &|_| {},
         }
@@ -77,7 +80,11 @@ impl Run<'_> {
             .get_or_init(|| accel::choose(None, &image, lab.images.folder(), &|| false).accel);
         let setting = Setting {
             accel,
-            start: Start::Restore(&lab.saves),
+            start: if self.shared {
+                Start::RestoreReady(&lab.saves)
+            } else {
+                Start::Restore(&lab.saves)
+            },
             payload: &self.payload,
             line: &|_| {},
             keep: None,
