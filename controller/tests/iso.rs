@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::readers::check_captures;
 use common::{Pair, addr};
 use controller::{ConnHandle, ControllerId, Detail, Direction, Entry, Fate, PacketKind};
 use rstest::rstest;
@@ -247,4 +248,16 @@ fn disconnect_le_ends_cis_first() {
         ended,
         [(A, 2, 0x16), (B, 2, 0x13), (A, 1, 0x16), (B, 1, 0x13)]
     );
+}
+
+/// Check that btmon and Wireshark see each packet of an isochronous stream in a capture.
+#[test]
+fn capture_of_iso_reads_as_the_ledger_says() {
+    check_captures(connected(), 3, |pair| {
+        set_up_path(pair, A, 0);
+        set_up_path(pair, B, 1);
+        for _ in 0..37 {
+            iso(pair, &[0x33; 40]);
+        }
+    });
 }

@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::readers::check_captures;
 use common::{Pair, SUCCESS, addr};
 use controller::{AckPolicy, ConnHandle, Direction, LinkKind, PacketKind};
 use rstest::rstest;
@@ -245,4 +246,24 @@ fn sco_data_is_in_the_ledger_as_esco() {
         text.contains(&format!("link: Some({:?})", LinkKind::Esco)),
         "{text}"
     );
+}
+
+/// Check that btmon and Wireshark see each command, event, ACL and SCO packet of a capture, with its direction.
+#[test]
+fn capture_of_acl_and_sco_reads_as_the_ledger_says() {
+    let mut pair = Pair::new(|_| {});
+    let (at_a, _) = connect(&mut pair);
+    let (acl_a, acl_b) = pair.handles();
+    check_captures(pair, 5, |pair| {
+        for _ in 0..23 {
+            pair.acl(pair.a, acl_a, 0, &[4, 0, 0x40, 0, 1, 2, 3, 4]);
+        }
+        for _ in 0..29 {
+            pair.acl(pair.b, acl_b, 0, &[2, 0, 0x40, 0, 1, 2]);
+        }
+        for _ in 0..31 {
+            sco(pair, at_a, &[0x55; 48]);
+        }
+        pair.disconnect(pair.a, acl_a, 0x13);
+    });
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod readers;
+
 use std::time::Duration;
 
 use bt_hci::FromHciBytes as _;
