@@ -17,6 +17,9 @@ pub(crate) struct ReportOptions {
     /// Print the JSON Schema of report.json
     #[arg(long)]
     schema: bool,
+    /// Print which commands each kernel gave to its controllers, instead of what the cases came to
+    #[arg(long)]
+    commands: bool,
     #[command(flatten)]
     files: Files,
 }
@@ -48,7 +51,11 @@ pub(crate) fn report(options: &ReportOptions) -> anyhow::Result<ExitCode> {
     }
     let report = Report::merge(parts)?;
     options.files.write(&report)?;
-    print(&report.to_text());
+    print(&if options.commands {
+        report.commands()
+    } else {
+        report.to_text()
+    });
     Ok(ExitCode::from(report.exit() as u8))
 }
 

@@ -1,5 +1,6 @@
 //! What a run came to, for people and for machines.
 
+mod commands;
 pub mod compare;
 mod foretold;
 mod grid;
@@ -268,6 +269,10 @@ impl Report {
         }
         if self.not_started > 0 {
             parts.push(format!("{} not started", self.not_started));
+        }
+        let controls: usize = self.results.iter().map(|result| result.controls).sum();
+        if controls > 0 {
+            parts.push(format!("{controls} planted errors noticed"));
         }
         format!(
             "{right} of {} right ({}) on {} kernels in {:.1} s",
