@@ -1,6 +1,7 @@
 //! One case: one scenario on one kernel, in a machine of its own.
 
 use crate::class::Class;
+use crate::controls;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::expect::{FAMILIES, check_monitor, check_scrapes, cross_check, expect, unseen};
@@ -48,6 +49,9 @@ pub struct CaseResult {
     /// wrong.
     #[serde(default)]
     pub captures: Vec<Capture>,
+    /// How many planted errors were noticed in what came home.
+    #[serde(default)]
+    pub controls: usize,
     /// How long each part took.
     pub timings: Timings,
     /// What the values should have been: metric, labels and value of each series.
@@ -81,6 +85,7 @@ impl CaseResult {
             splats: Vec::new(),
             bundle: None,
             captures: Vec::new(),
+            controls: 0,
             timings: Timings::default(),
             expected: Snapshot::new(),
             evidence: Evidence::default(),
@@ -175,7 +180,8 @@ pub fn run(
     let qemu = guest
         .finish(patience)
         .map(|status| QemuEnd(format!("QEMU ended: {status}")));
-    let mut result = assess(result, scenario, &guest, &ending, qemu);
+    let result = assess(result, scenario, &guest, &ending, qemu);
+    let mut result = prove(result, scenario);
     if !result.class.is_right() {
         let usb = mem::take(&mut result.evidence.usb_captures).into_iter();
         let usb = usb.map(|(name, bytes)| Capture { name, bytes });
@@ -209,6 +215,21 @@ fn assess(
     result.expected = expect(scenario, &result.evidence);
     let outcome = judge(scenario, ending, &result, qemu);
     result.conclude(outcome)
+}
+
+/// Judges a right case again with errors planted in it: one that is not noticed makes it wrong.
+fn prove(mut result: CaseResult, scenario: &Scenario) -> CaseResult {
+    if !matches!(result.outcome, Outcome::Passed | Outcome::Absent { .. }) {
+        return result;
+    }
+    let planted = controls::plant(scenario, &result.evidence, &result.expected);
+    result.controls = planted.noticed;
+    if planted.unnoticed.is_empty() {
+        return result;
+    }
+    result.conclude(Outcome::Differs {
+        differences: planted.unnoticed,
+    })
 }
 
 /// A guest that is booted or restored.
@@ -305,15 +326,10 @@ fn judge(
 /// Expected against observed, for the families whose programs are all attached; a program that is
 /// not is a difference of its own.
 fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
+    let mut deviations = values(evidence, expected);
     let Some(observed) = &evidence.observed else {
-        return vec![deviation("snapshot", "", "one", "none")];
+        return deviations;
     };
-    let measured = |series: &Series| !evidence.lost.iter().any(|lost| lost.covers(series));
-    let expected = expected
-        .restrict(FAMILIES)
-        .filter(|series, _| measured(series));
-    let differences = diff(&expected, &observed.restrict(FAMILIES));
-    let mut deviations: Vec<Deviation> = differences.into_iter().map(Deviation::from).collect();
     let lost = evidence
         .probes
         .iter()
@@ -324,7 +340,6 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
         deviation("probe", &labels, "attached", reason)
     }));
     deviations.extend(check_scrapes(evidence, observed));
-    deviations.extend(unseen(observed, evidence));
     let problems = observed.problems();
     deviations.extend(
         problems
@@ -334,7 +349,22 @@ fn compare(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
     deviations
 }
 
-fn deviation(metric: &str, labels: &str, expected: &str, observed: &str) -> Deviation {
+/// The values alone, and what the probes say that they could not count.
+pub(crate) fn values(evidence: &Evidence, expected: &Snapshot) -> Vec<Deviation> {
+    let Some(observed) = &evidence.observed else {
+        return vec![deviation("snapshot", "", "one", "none")];
+    };
+    let measured = |series: &Series| !evidence.lost.iter().any(|lost| lost.covers(series));
+    let expected = expected
+        .restrict(FAMILIES)
+        .filter(|series, _| measured(series));
+    let differences = diff(&expected, &observed.restrict(FAMILIES));
+    let mut deviations: Vec<Deviation> = differences.into_iter().map(Deviation::from).collect();
+    deviations.extend(unseen(observed, evidence));
+    deviations
+}
+
+pub(crate) fn deviation(metric: &str, labels: &str, expected: &str, observed: &str) -> Deviation {
     Deviation {
         metric: metric.to_owned(),
         labels: labels.to_owned(),

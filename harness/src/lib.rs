@@ -8,6 +8,7 @@ pub mod bisect;
 pub mod bundle;
 pub mod case;
 pub mod class;
+pub mod controls;
 pub mod cost;
 pub mod drive;
 pub mod evidence;

@@ -1,0 +1,332 @@
+//! Which errors are planted in which scenario: in what it is about.
+
+use super::plant::{Packets, Plant};
+use controller::Direction::{ControllerToHost, HostToController};
+use controller::PacketKind::{Acl, Iso, Sco};
+use evidence::Direction::{ErrorQueue, Peek, Read, Write};
+use evidence::Protocol;
+use metrics::catalogue as of;
+
+/// A scenario's own errors; none for one that is not in the table.
+#[must_use]
+pub fn of(scenario: &str) -> &'static [Plant] {
+    let mut rows = CONTROLS.iter();
+    let row = rows.find(|(name, _)| *name == scenario);
+    row.map_or(&[], |(_, plants)| plants)
+}
+
+const fn sent(hci: u16, kind: controller::PacketKind) -> Packets {
+    let way = HostToController;
+    Packets { hci, way, kind }
+}
+
+const fn received(hci: u16, kind: controller::PacketKind) -> Packets {
+    let way = ControllerToHost;
+    Packets { hci, way, kind }
+}
+
+const L2CAP: Protocol = Protocol::L2cap;
+const HCI0: (&str, &str) = ("hci", "hci0");
+const HCI1: (&str, &str) = ("hci", "hci1");
+
+/// Every scenario and its errors.
+pub static CONTROLS: &[(&str, &[Plant])] = &[
+    (
+        "l2cap-seqpacket",
+        &[
+            Plant::Call(L2CAP, Write, "EMSGSIZE"),
+            Plant::Unlisted(sent(0, Acl)),
+        ],
+    ),
+    (
+        "l2cap-stream-and-ertm",
+        &[
+            Plant::Unlisted(received(1, Acl)),
+            Plant::OneMore(
+                &of::SOCKET_BYTES,
+                &[("proto", "l2cap"), ("direction", "read")],
+            ),
+        ],
+    ),
+    (
+        "l2cap-fragmented",
+        &[
+            Plant::Unlisted(sent(0, Acl)),
+            Plant::ListedTwice(received(0, Acl)),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
+        "l2cap-threads",
+        &[
+            Plant::Call(L2CAP, Write, "ok"),
+            Plant::OneMore(
+                &of::SOCKET_CALLS,
+                &[("direction", "read"), ("result", "ok")],
+            ),
+        ],
+    ),
+    (
+        "peek-and-errqueue",
+        &[
+            Plant::Call(L2CAP, Peek, "ok"),
+            Plant::Call(L2CAP, ErrorQueue, "EAGAIN"),
+        ],
+    ),
+    ("tx-timestamps", &[Plant::Call(L2CAP, ErrorQueue, "ok")]),
+    (
+        "disconnect-mid-traffic",
+        &[
+            Plant::Call(L2CAP, Write, "ENOTCONN"),
+            Plant::Call(L2CAP, Write, "ECONNRESET"),
+        ],
+    ),
+    (
+        "stalled-controller",
+        &[
+            Plant::Call(L2CAP, Write, "EAGAIN"),
+            Plant::OneMore(
+                &of::BUFFER_WOULD_BLOCK,
+                &[("proto", "l2cap"), ("cause", "full")],
+            ),
+            Plant::OneMore(&of::SLOTS_MINIMUM, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
+        "small-sndbuf",
+        &[
+            Plant::Unlisted(sent(0, Acl)),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
+        "full-buffer",
+        &[
+            Plant::Call(L2CAP, Write, "EAGAIN"),
+            Plant::OneMore(&of::BUFFER_OCCUPIED, &[("proto", "l2cap")]),
+            Plant::Halved(&of::BUFFER_FULL_TIME, &[("proto", "l2cap")]),
+        ],
+    ),
+    (
+        "delayed-acks",
+        &[Plant::Halved(&of::ACK_TIME, &[HCI0, ("kind", "acl")])],
+    ),
+    (
+        "waiting-packets",
+        &[Plant::Halved(&of::QUEUE_TIME, &[HCI0, ("kind", "acl")])],
+    ),
+    ("slow-command", &[Plant::Halved(&of::COMMAND_TIME, &[HCI0])]),
+    (
+        "l2cap-le-coc",
+        &[
+            Plant::Call(L2CAP, Write, "EMSGSIZE"),
+            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "le")]),
+            Plant::Unlisted(received(1, Acl)),
+        ],
+    ),
+    (
+        "iso-cis",
+        &[
+            Plant::Unlisted(sent(0, Iso)),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI1, ("kind", "iso")]),
+        ],
+    ),
+    (
+        "sco-cvsd",
+        &[
+            Plant::Unlisted(received(1, Sco)),
+            Plant::Call(Protocol::Sco, Write, "ok"),
+        ],
+    ),
+    (
+        "sco-msbc",
+        &[
+            Plant::ListedTwice(sent(1, Sco)),
+            Plant::Call(Protocol::Sco, Read, "ok"),
+        ],
+    ),
+    (
+        "rfcomm",
+        &[
+            Plant::Call(Protocol::Rfcomm, Read, "ok"),
+            Plant::OneMore(
+                &of::SOCKET_CALLS,
+                &[("origin", "kernel"), ("proto", "l2cap")],
+            ),
+        ],
+    ),
+    (
+        "usb-l2cap",
+        &[
+            Plant::Unlisted(sent(0, Acl)),
+            Plant::OneMore(&of::URB_SUBMITTED, &[HCI0, ("endpoint", "bulk")]),
+        ],
+    ),
+    (
+        "usb-two-dongles",
+        &[
+            Plant::Unlisted(sent(1, Acl)),
+            Plant::OneMore(
+                &of::URB_BYTES,
+                &[HCI1, ("endpoint", "bulk"), ("direction", "out")],
+            ),
+        ],
+    ),
+    (
+        "usb-sco-cvsd",
+        &[
+            Plant::Unlisted(sent(0, Sco)),
+            Plant::OneMore(&of::URB_COMPLETED, &[HCI0, ("endpoint", "isoc")]),
+        ],
+    ),
+    (
+        "usb-sco-faults",
+        &[Plant::OneMore(
+            &of::URB_ISOC_PACKETS,
+            &[HCI1, ("direction", "in"), ("status", "EPROTO")],
+        )],
+    ),
+    (
+        "usb-stall",
+        &[Plant::OneMore(
+            &of::URB_COMPLETED,
+            &[HCI0, ("endpoint", "bulk"), ("status", "EPIPE")],
+        )],
+    ),
+    (
+        "usb-retry",
+        &[
+            Plant::Unlisted(sent(0, Acl)),
+            Plant::OneMore(
+                &of::URB_COMPLETED,
+                &[HCI0, ("endpoint", "bulk"), ("direction", "out")],
+            ),
+        ],
+    ),
+    (
+        "usb-held-urb",
+        &[Plant::Halved(
+            &of::URB_LATENCY,
+            &[HCI0, ("endpoint", "bulk")],
+        )],
+    ),
+    (
+        "usb-errors-in",
+        &[Plant::OneMore(
+            &of::URB_COMPLETED,
+            &[HCI1, ("status", "EOVERFLOW")],
+        )],
+    ),
+    (
+        "hci-raw-and-user-channel",
+        &[
+            Plant::PastKernel(2),
+            Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x1009")]),
+            Plant::Call(Protocol::Hci, Write, "ok"),
+        ],
+    ),
+    (
+        "controller-reset",
+        &[
+            Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x0c03")]),
+            Plant::OneMore(&of::SLOTS_FREE, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
+        "hardware-error",
+        &[Plant::OneMore(
+            &of::ERRORS,
+            &[HCI0, ("error", "hardware_error")],
+        )],
+    ),
+    (
+        "unplug-replug",
+        &[
+            Plant::OneMore(
+                &of::PACKETS,
+                &[HCI0, ("kind", "acl"), ("direction", "sent")],
+            ),
+            Plant::Unlisted(sent(0, Acl)),
+        ],
+    ),
+    (
+        "unplug",
+        &[Plant::Stale(
+            &of::PACKETS,
+            &[HCI0, ("kind", "acl"), ("direction", "sent")],
+        )],
+    ),
+    (
+        "completes-too-many",
+        &[
+            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "acl")]),
+            Plant::OneMore(&of::SLOTS_FREE, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
+        "unreliable-air",
+        &[
+            Plant::Unlisted(received(1, Acl)),
+            Plant::ListedTwice(sent(0, Acl)),
+        ],
+    ),
+    (
+        "command-faults",
+        &[
+            Plant::OneMore(&of::COMMAND_FAILURES, &[HCI0]),
+            Plant::OneMore(&of::ANSWERS_UNMATCHED, &[HCI0]),
+        ],
+    ),
+    (
+        "command-never-answered",
+        &[
+            Plant::OneMore(&of::COMMANDS_UNANSWERED, &[HCI0]),
+            Plant::OneMore(&of::ERRORS, &[HCI0, ("error", "command_timeout")]),
+        ],
+    ),
+    (
+        "garbage-events",
+        &[
+            Plant::OneMore(
+                &of::PROBE_DROPS,
+                &[("family", "hci"), ("reason", "malformed")],
+            ),
+            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x60")]),
+        ],
+    ),
+    (
+        "spoiled-events",
+        &[
+            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x0e")]),
+            Plant::OneMore(
+                &of::BYTES,
+                &[HCI0, ("kind", "event"), ("direction", "received")],
+            ),
+        ],
+    ),
+    (
+        "link-loss",
+        &[
+            Plant::Call(L2CAP, Write, "ETIMEDOUT"),
+            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0]),
+        ],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Check that every scenario has errors of its own, once, and that no row is of a scenario that there is not.
+    #[test]
+    fn every_scenario_has_controls_of_its_own() {
+        let scenarios = crate::scenarios::all();
+        let scenarios: BTreeSet<&str> = scenarios.iter().map(|s| s.name.as_str()).collect();
+        let rows: Vec<&str> = CONTROLS.iter().map(|(name, _)| *name).collect();
+        let distinct: BTreeSet<&str> = rows.iter().copied().collect();
+        assert_eq!(distinct.len(), rows.len(), "a scenario has two rows");
+        assert_eq!(distinct, scenarios);
+        assert!(CONTROLS.iter().all(|(_, plants)| !plants.is_empty()));
+    }
+}
