@@ -14,7 +14,7 @@ const SHOWN_LINES: usize = 40;
 const SHOWN_CHARACTERS: usize = 300;
 
 impl Report {
-    /// A table kernels × scenarios, then what is wrong, folded; cut where a comment would end.
+    /// A table scenarios × kernels, then what is wrong, folded; cut where a comment would end.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let right = self.results.iter().all(|r| r.class.is_right());
@@ -43,20 +43,19 @@ impl Report {
     }
 
     fn markdown_table(&self) -> String {
-        let scenarios: Vec<&str> = self.scenarios().collect();
+        let kernels = self.kernel_names();
         let mut text = format!(
-            "| kernel | release | {} |\n|---|---|{}\n",
-            scenarios.join(" | "),
-            "---|".repeat(scenarios.len())
+            "| scenario | {} |\n|---|{}\n",
+            kernels.join(" | "),
+            "---|".repeat(kernels.len())
         );
-        for kernel in self.kernel_names() {
-            let cells = scenarios.iter().map(|scenario| {
-                let case = self.case(&kernel, scenario);
+        for scenario in self.scenarios() {
+            let cells = kernels.iter().map(|kernel| {
+                let case = self.case(kernel, scenario);
                 case.map_or_else(String::new, |case| mark(case.class))
             });
             let cells: Vec<String> = cells.collect();
-            let release = self.release(&kernel);
-            let _ = writeln!(text, "| {kernel} | {release} | {} |", cells.join(" | "));
+            let _ = writeln!(text, "| {scenario} | {} |", cells.join(" | "));
         }
         text
     }

@@ -9,18 +9,22 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 impl Report {
-    /// For a terminal: a table kernels × scenarios, then everything that is wrong.
+    /// For a terminal: a table scenarios × kernels, then everything that is wrong.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("{}\n", self.table());
-        for result in self.results.iter().filter(|r| r.class != Class::Exact) {
+        let mut text = format!("{}\n{}\n", self.table(), self.releases());
+        for (lines, cases) in alike(self.results.iter().filter(|r| r.class.is_right())) {
+            let _ = writeln!(text, "\n{}", together(&cases));
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        for result in self.results.iter().filter(|r| !r.class.is_right()) {
             let _ = writeln!(text, "\n{} × {}", result.kernel, result.scenario);
             for line in what_happened(result) {
                 let _ = writeln!(text, "  {line}");
             }
-            if !result.class.is_right() {
-                let _ = writeln!(text, "  again: {}", self.again(result));
-            }
+            let _ = writeln!(text, "  again: {}", self.again(result));
         }
         for result in self.flaky() {
             let first = result.earlier.first().map(Outcome::detail);
@@ -45,39 +49,79 @@ impl Report {
         text
     }
 
+    fn releases(&self) -> String {
+        let kernels = self.kernel_names().into_iter();
+        let releases = kernels.map(|kernel| format!("{kernel} is {}", self.release(&kernel)));
+        let releases = releases.collect::<Vec<_>>().join(", ");
+        format!("{releases}; where a time stands, every value was exact")
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
-        let scenarios: Vec<&str> = self.scenarios().collect();
-        let header = ["kernel", "release"].into_iter();
-        table.set_header(header.chain(scenarios.iter().copied()));
-        for kernel in self.kernel_names() {
-            let mut row = vec![kernel.clone(), self.release(&kernel).to_owned()];
-            row.extend(scenarios.iter().map(|scenario| {
-                let case = self.case(&kernel, scenario);
+        let kernels: Vec<String> = self.kernel_names();
+        // Narrow columns: a matrix has more scenarios than kernels, and a terminal more lines than columns.
+        let heading = |kernel: &String| kernel.replacen(':', ":\n", 1);
+        let first = std::iter::once("scenario".to_owned());
+        table.set_header(first.chain(kernels.iter().map(heading)));
+        for scenario in self.scenarios() {
+            let cells = kernels.iter().map(|kernel| {
+                let case = self.case(kernel, scenario);
                 case.map_or_else(|| "–".to_owned(), cell)
-            }));
-            table.add_row(row);
+            });
+            table.add_row(std::iter::once(scenario.to_owned()).chain(cells));
         }
         table
     }
 }
 
+/// Those of which there is something to say, by what is to be said: what a kernel lacks it lacks in every scenario.
+fn alike<'a>(
+    results: impl Iterator<Item = &'a CaseResult>,
+) -> Vec<(Vec<String>, Vec<&'a CaseResult>)> {
+    let mut groups: Vec<(Vec<String>, Vec<&CaseResult>)> = Vec::new();
+    for result in results {
+        let lines = what_happened(result);
+        match groups.iter_mut().find(|(known, _)| *known == lines) {
+            _ if lines.is_empty() => {}
+            Some((_, cases)) => cases.push(result),
+            None => groups.push((lines, vec![result])),
+        }
+    }
+    groups
+}
+
+/// `kernel × scenario, scenario; kernel × …`
+fn together(cases: &[&CaseResult]) -> String {
+    let mut kernels: Vec<(String, Vec<&str>)> = Vec::new();
+    for case in cases {
+        let kernel = case.kernel.to_string();
+        match kernels.last_mut() {
+            Some((last, scenarios)) if *last == kernel => scenarios.push(&case.scenario),
+            _ => kernels.push((kernel, vec![&case.scenario])),
+        }
+    }
+    let of_kernel =
+        |(kernel, scenarios): &(String, Vec<&str>)| format!("{kernel} × {}", scenarios.join(", "));
+    kernels.iter().map(of_kernel).collect::<Vec<_>>().join("; ")
+}
+
+/// An exact case shows how long it took.
 fn cell(case: &CaseResult) -> String {
     if let Some(repeats) = &case.repeats {
-        return format!("{} {repeats}", case.class);
+        return format!("{}\n{repeats}", case.class);
     }
     let total = Duration::from_millis(case.timings.total_ms()).as_secs_f64();
     match &case.outcome {
-        Outcome::Passed => format!("exact  {total:.1} s"),
-        Outcome::Absent { series } => format!("absent ({})", series.len()),
+        Outcome::Passed => format!("{total:.1} s"),
+        Outcome::Absent { .. } => "absent".to_owned(),
         Outcome::NotApplicable { .. } => "n/a".to_owned(),
-        Outcome::Splat { splats } => format!("SPLAT ({})", splats.len()),
-        Outcome::Differs { differences } => format!("DIFFERS ({})", differences.len()),
-        Outcome::Failed { .. } => "FAILED".to_owned(),
-        Outcome::Died { class, .. } => format!("DIED ({class})"),
         Outcome::NotRun { .. } => "not run".to_owned(),
-        Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::Cancelled => "stopped".to_owned(),
+        Outcome::Differs { .. }
+        | Outcome::Splat { .. }
+        | Outcome::Failed { .. }
+        | Outcome::Died { .. } => case.class.to_string().to_uppercase(),
     }
 }
 
