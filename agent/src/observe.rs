@@ -82,8 +82,10 @@ pub(crate) fn settle_and_report(
     port: &Port,
 ) -> anyhow::Result<()> {
     settle(controllers)?;
+    port.phase("reading the metrics")?;
     let (snapshot, scrapes) = read_still(probes)?;
     let period = period_since(loaded, controllers)?;
+    port.phase("reporting")?;
     controllers.report_ledgers(port)?;
     for (hci, events) in controllers.past_kernel() {
         let (hci, events) = (*hci, *events);

@@ -184,7 +184,10 @@ impl Evidence {
                 time_us,
                 text,
             } => self.kmsg.push((level, time_us, text)),
-            Stage0Record::Exited { status } => self.exited = Some(status),
+            Stage0Record::Exited { status } => {
+                self.exited = Some(status);
+                "ended".clone_into(&mut self.phase);
+            }
             Stage0Record::Refused { order, error } => self.refused.push((order, error)),
         }
         Ok(())
@@ -237,7 +240,10 @@ impl Evidence {
             }
             AgentRecord::NotApplicable { reason } => self.not_applicable = Some(reason),
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),
-            AgentRecord::Done => self.done = true,
+            AgentRecord::Done => {
+                self.done = true;
+                "ending".clone_into(&mut self.phase);
+            }
         }
         Ok(())
     }

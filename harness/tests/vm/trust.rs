@@ -5,13 +5,16 @@ use crate::common::{Run, lab, processes, scenario};
 use evidence::{Misbehavior, Step};
 use harness::class::Class;
 use harness::outcome::Outcome;
+use kernels::Lock;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use vm_images::{Entry, Kind};
 
 const KERNEL: &str = "debian:6.12";
 const SCENARIO: &str = "l2cap-seqpacket";
@@ -33,12 +36,18 @@ fn fill(folder: &Path) {
 fn harness(cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
     command
-        .args(["test-kernels", "--kernel", KERNEL, "--scenario", SCENARIO])
-        .args(["--accel", "tcg", "--jobs", "1", "--locked"])
+        .args(["test-kernels", "--accel", "tcg", "--jobs", "1", "--locked"])
         .env("BT_CACHE", cache)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+/// A run of the usual case.
+fn usual(cache: &Path) -> Command {
+    let mut command = harness(cache);
+    command.args(["--kernel", KERNEL, "--scenario", SCENARIO]);
     command
 }
 
@@ -55,7 +64,7 @@ fn count(folder: &Path) -> usize {
 #[test]
 fn two_runs_at_once_share_the_saves() {
     let cache = cache_without_saves();
-    let start = |_| harness(cache.path()).spawn().unwrap();
+    let start = |_| usual(cache.path()).spawn().unwrap();
     let runs: Vec<Child> = (0..2).map(start).collect();
     for run in runs {
         let output = run.wait_with_output().unwrap();
@@ -73,7 +82,7 @@ fn two_runs_at_once_share_the_saves() {
 fn damaged_save_is_made_anew_with_one_line() {
     let cache = cache_without_saves();
     let run = || {
-        let output = harness(cache.path()).output().unwrap();
+        let output = usual(cache.path()).output().unwrap();
         let said = said(&output);
         assert_eq!(output.status.code(), Some(0), "{said}");
         said.matches("making it anew").count()
@@ -99,12 +108,64 @@ fn damaged_save_is_made_anew_with_one_line() {
     assert_eq!(run(), 0);
 }
 
+/// Check that a run whose package is overwritten comes out right, since it has what it needs, and that the next one names the file.
+#[test]
+fn package_that_changes_under_a_run_is_noticed_by_the_next() {
+    let _cached = crate::common::image(&KERNEL.parse().unwrap());
+    let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let packages = copy_packages(folder.path());
+    let names: Vec<_> = packages.iter().map(|p| p.display().to_string()).collect();
+    let id = format!("deb:{}", names.join(","));
+    let mut command = harness(cache.path());
+    command.args(["--kernel", &id, "--scenario", SCENARIO]);
+    let mut run = command.spawn().unwrap();
+    let mut stderr = BufReader::new(run.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("guests run under") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    for package in &packages {
+        fs::write(package, "no package").unwrap();
+    }
+    stderr.read_to_string(&mut said).unwrap();
+    let output = run.wait_with_output().unwrap();
+    said += &self::said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let output = command.output().unwrap();
+    let said = self::said(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(names.iter().any(|name| said.contains(name)), "{said}");
+    assert_eq!(count(&cache.path().join("scratch")), 0);
+}
+
+/// The kernel's packages, as files of their own.
+fn copy_packages(folder: &Path) -> Vec<PathBuf> {
+    let lock = Lock::load(lab().images.lock_file()).unwrap();
+    let locked = lock.get(&KERNEL.parse().unwrap()).unwrap();
+    let hashes: Vec<String> = locked
+        .packages
+        .iter()
+        .map(|p| p.sha256.to_string())
+        .collect();
+    let entries = lab().images.cache().entries().unwrap().into_iter();
+    let wanted = entries.filter(|entry| {
+        let is_one = |hash: &String| entry.name.starts_with(hash);
+        entry.kind == Kind::Package && hashes.iter().any(is_one)
+    });
+    let copy = |(number, entry): (usize, Entry)| {
+        let path = folder.join(format!("{number}.deb"));
+        fs::copy(&entry.path, &path).unwrap();
+        path
+    };
+    wanted.enumerate().map(copy).collect()
+}
+
 /// Check that a disk that fills up while a machine is saved is named as that, that it is the
 /// infrastructure's fault, and that nothing stays.
 #[test]
 fn full_disk_is_named_and_leaves_nothing() {
     let cache = cache_without_saves();
-    let mut inner = harness(cache.path());
+    let mut inner = usual(cache.path());
     let script = "mount -t tmpfs -o size=30m none \"$BT_CACHE\" && cd \"$BT_CACHE\" \
          && ln -s \"$REAL\"/packages \"$REAL\"/trees \"$REAL\"/images . && \"$@\"; status=$?; \
          echo \"scratch: $(ls scratch | wc -l), saves: $(ls saves | wc -l)\"; exit $status";
@@ -188,7 +249,7 @@ fn machine_that_stood_still_comes_out_right() {
 /// says so; that the other cases are right; and that no machine stays.
 #[test]
 fn three_machines_killed_cost_three_cases() {
-    let mut command = harness(lab().images.folder());
+    let mut command = usual(lab().images.folder());
     command.args(["--repeat", "6", "--retries", "0", "--json"]);
     let run = command.spawn().unwrap();
     let pid = run.id();
@@ -199,7 +260,7 @@ fn three_machines_killed_cost_three_cases() {
             let qemus = processes::qemus_of(pid);
             if let Some(qemu) = qemus.into_iter().find(|qemu| !killed.contains(qemu)) {
                 // Each later in its life than the one before.
-                thread::sleep(Duration::from_millis(900) * u32::try_from(killed.len()).unwrap());
+                thread::sleep(Duration::from_millis(300) * u32::try_from(killed.len()).unwrap());
                 if processes::signal(qemu, "KILL") {
                     killed.push(qemu);
                 }
