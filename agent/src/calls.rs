@@ -6,6 +6,7 @@ use evidence::{CallCount, Direction, Protocol};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Sum {
@@ -17,6 +18,7 @@ struct Sum {
 #[derive(Debug, Default)]
 pub(crate) struct CallLog {
     sums: Mutex<BTreeMap<(Protocol, Direction, String), Sum>>,
+    management_writes: AtomicU64,
 }
 
 impl CallLog {
@@ -39,6 +41,16 @@ impl CallLog {
         sum.calls += 1;
         sum.bytes += bytes;
         result
+    }
+
+    /// Of the calls, one was a write to the management interface that succeeded.
+    pub(crate) fn note_management_write(&self) {
+        self.management_writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were noted.
+    pub(crate) fn management_writes(&self) -> u64 {
+        self.management_writes.load(Ordering::Relaxed)
     }
 
     /// All sums, sorted.

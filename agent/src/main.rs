@@ -137,6 +137,7 @@ fn carry_out(
     }
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
+        management_writes: calls.management_writes(),
     })?;
     Ok(())
 }

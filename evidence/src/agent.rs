@@ -36,6 +36,8 @@ pub enum AgentRecord {
     Calls {
         /// One entry per distinct protocol, direction and result.
         calls: Vec<CallCount>,
+        /// How many of the writes to HCI sockets were to the management interface.
+        management_writes: u64,
     },
     /// Packets that crossed the boundary between host and controller, in order. A long ledger
     /// comes in several records.

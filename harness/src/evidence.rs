@@ -30,6 +30,9 @@ pub struct Evidence {
     /// What the socket calls returned.
     #[schemars(with = "Vec<serde_json::Value>")]
     pub calls: Vec<CallCount>,
+    /// How many of the writes to HCI sockets were to the management interface.
+    #[serde(default)]
+    pub management_writes: u64,
     /// The controllers' ledgers, by hci index.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub ledgers: BTreeMap<u16, Vec<Entry>>,
@@ -202,7 +205,13 @@ impl Evidence {
             AgentRecord::Progress { phase } => self.phase = phase,
             AgentRecord::Probe(probe) => self.probes.push(probe),
             AgentRecord::Lost(lost) => self.lost.push(lost),
-            AgentRecord::Calls { calls } => self.calls = calls,
+            AgentRecord::Calls {
+                calls,
+                management_writes,
+            } => {
+                self.calls = calls;
+                self.management_writes = management_writes;
+            }
             AgentRecord::Ledger { hci, entries } => {
                 self.ledgers.entry(hci).or_default().extend(entries);
             }

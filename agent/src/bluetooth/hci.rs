@@ -191,6 +191,7 @@ impl Management {
         let length = u16::try_from(parameters.len()).map_err(io::Error::other)?;
         let header = [opcode, index, length].map(u16::to_le_bytes).concat();
         write(&self.socket, &[&header, parameters].concat(), calls)?;
+        calls.note_management_write();
         loop {
             let record = read(&self.socket, calls)?;
             let [e0, e1, _, _, _, _, o0, o1, status, ..] = record[..] else {

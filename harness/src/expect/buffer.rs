@@ -79,12 +79,23 @@ fn messages(scenario: &Scenario, evidence: &Evidence, protocol: Protocol) -> u64
     let ok = |call: &&CallCount| {
         call.protocol == protocol && call.direction == CallDirection::Write && call.result == "ok"
     };
-    evidence
-        .calls
-        .iter()
-        .filter(ok)
-        .map(|call| call.calls)
-        .sum()
+    let calls = evidence.calls.iter().filter(ok);
+    let written: u64 = calls.map(|call| call.calls).sum();
+    if protocol == Protocol::Hci && !is_management_buffered(evidence) {
+        return written.saturating_sub(evidence.management_writes);
+    }
+    written
+}
+
+/// Are commands to the management interface messages in a send buffer? Before, they were copied to plain memory.
+/// Kernel: v5.16 net/bluetooth/hci_sock.c hci_sock_sendmsg().
+fn is_management_buffered(evidence: &Evidence) -> bool {
+    let release = evidence.release.as_deref().unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= (5_u32, 16_u32),
+        _ => true,
+    }
 }
 
 /// How many messages, as long as those that fill the buffer, are written alone and read before the next:
