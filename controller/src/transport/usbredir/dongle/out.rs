@@ -1,0 +1,161 @@
+//! Transfers from the host: commands over the control endpoint, ACL data over bulk OUT, each taken in order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Dongle, FromHost, RESTART_PATIENCE, error_of};
+use crate::transport::usbredir::wire::{Message, Packet, status};
+use crate::transport::usbredir::{UsbEndpoint, UsbFaultAction};
+
+const HCI_RESET: [u8; 3] = [0x01, 0x03, 0x0c];
+
+/// What waits to be taken.
+#[derive(Debug, Default)]
+pub(super) struct OutQueue {
+    waiting: VecDeque<Request>,
+    /// A transfer that failed on the bus: host controllers try it again, and until then (at most so long) nothing else gets through.
+    failed: Option<(Vec<u8>, Duration)>,
+}
+
+#[derive(Debug)]
+struct Request {
+    /// What to answer but for the status.
+    answer: Packet,
+    /// For the controller.
+    packet: Vec<u8>,
+    /// When to answer (`None`: never) and with which status, once it is at the front.
+    verdict: Option<(Option<Duration>, u8)>,
+}
+
+impl Dongle {
+    fn queue(&mut self, endpoint: UsbEndpoint) -> &mut OutQueue {
+        match endpoint {
+            UsbEndpoint::Commands => &mut self.commands,
+            _ => &mut self.acl_out,
+        }
+    }
+
+    /// Takes what the host sent, in order, as far as faults let it.
+    pub(super) fn serve_out(&mut self, endpoint: UsbEndpoint, now: Duration) {
+        loop {
+            if !self.queue(endpoint).is_open(now) {
+                return;
+            }
+            let waits = self.queue(endpoint).waiting.front().map(|r| r.verdict);
+            let (due, code) = match waits {
+                None => return,
+                Some(Some(verdict)) => verdict,
+                Some(None) => {
+                    let verdict = verdict(self.faults.strike(endpoint), now);
+                    if let Some(first) = self.queue(endpoint).waiting.front_mut() {
+                        first.verdict = Some(verdict);
+                    }
+                    verdict
+                }
+            };
+            if due.is_none_or(|due| due > now) {
+                return;
+            }
+            if let Some(request) = self.queue(endpoint).waiting.pop_front() {
+                self.take(endpoint, request, code, now);
+            }
+        }
+    }
+
+    fn take(&mut self, endpoint: UsbEndpoint, request: Request, code: u8, now: Duration) {
+        let Request {
+            mut answer, packet, ..
+        } = request;
+        let bytes = packet.len().saturating_sub(1);
+        self.ledger.write(endpoint, code, bytes);
+        set_status(&mut answer.message, code);
+        self.answer(&answer);
+        match code {
+            status::SUCCESS => {}
+            // Host controllers do not try again after these.
+            status::STALL | status::BABBLE => {
+                self.to_controller.push_back(FromHost::Lost(packet));
+                return;
+            }
+            _ => {
+                let until = now + RESTART_PATIENCE;
+                self.queue(endpoint).failed = Some((packet, until));
+                return;
+            }
+        }
+        if packet.starts_with(&HCI_RESET) {
+            // What was meant for the host before is of no use to it any more.
+            self.events.waiting.clear();
+            self.acl_in.waiting.clear();
+        }
+        self.to_controller.push_back(FromHost::Packet(packet));
+    }
+
+    /// Gives a transfer back that the host does not want any more, if it waits.
+    pub(super) fn cancel_out(&mut self, id: u64) {
+        for endpoint in [UsbEndpoint::Commands, UsbEndpoint::AclOut] {
+            if let Some(mut answer) = self.queue(endpoint).take_back(id) {
+                self.ledger.write(endpoint, status::CANCELLED, 0);
+                set_status(&mut answer.message, status::CANCELLED);
+                self.answer(&answer);
+            }
+        }
+    }
+}
+
+impl OutQueue {
+    pub(super) fn push(&mut self, answer: Packet, packet: Vec<u8>) {
+        self.waiting.push_back(Request {
+            answer,
+            packet,
+            verdict: None,
+        });
+    }
+
+    /// The answer that is due to a transfer that is taken back.
+    fn take_back(&mut self, id: u64) -> Option<Packet> {
+        let mut waiting = self.waiting.iter();
+        let at = waiting.position(|request| request.answer.id == id)?;
+        Some(self.waiting.remove(at)?.answer)
+    }
+
+    /// Can the first transfer be taken? Puts the one in front that is tried again, if it has come.
+    fn is_open(&mut self, now: Duration) -> bool {
+        let Some((failed, until)) = &self.failed else {
+            return true;
+        };
+        let again = self.waiting.iter().position(|r| r.packet == *failed);
+        match again.and_then(|at| self.waiting.remove(at)) {
+            Some(request) => self.waiting.push_front(request),
+            None if now < *until => return false,
+            None => {}
+        }
+        self.failed = None;
+        true
+    }
+
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        if let Some((_, until)) = self.failed {
+            return Some(until);
+        }
+        let (due, _) = self.waiting.front()?.verdict?;
+        due
+    }
+}
+
+/// When a transfer from the host is to be answered, and how.
+fn verdict(action: Option<UsbFaultAction>, now: Duration) -> (Option<Duration>, u8) {
+    match action {
+        Some(UsbFaultAction::Hold(time)) => (Some(now.saturating_add(time)), status::SUCCESS),
+        Some(UsbFaultAction::Never) => (None, status::SUCCESS),
+        other => (Some(now), error_of(other).unwrap_or(status::SUCCESS)),
+    }
+}
+
+fn set_status(message: &mut Message, code: u8) {
+    match message {
+        Message::Control(control) => control.status = code,
+        Message::Bulk(bulk) => bulk.status = code,
+        _ => {}
+    }
+}
