@@ -35,13 +35,18 @@ fn connected(service: Service) -> [Step; 3] {
 
 /// Messages of several PDUs each, which need credits of the peer besides free slots of the controller.
 pub(super) fn l2cap_le_coc() -> Scenario {
+    let about = "messages both ways over an LE credit-based channel, one write too long";
+    coc("l2cap-le-coc", about, [59, 61])
+}
+
+/// So many messages each way over a channel with credits of its own, and one write that is too long.
+pub(super) fn coc(name: &str, about: &str, messages: [u32; 2]) -> Scenario {
     let mtu = Some(MTU);
     let mut steps = Vec::from(connected(Service::L2capLe { spsm: SPSM, mtu }));
-    steps.push(transfer("client", "server", 59, 1499));
-    steps.push(transfer("server", "client", 61, 631));
+    steps.push(transfer("client", "server", messages[0], 1499));
+    steps.push(transfer("server", "client", messages[1], 631));
     steps.push(failing_write("client", usize::from(MTU) + 1, EMSGSIZE));
-    let about = "messages both ways over an LE credit-based channel, one write too long";
-    scenario("l2cap-le-coc", about, [7, 5], steps)
+    scenario(name, about, [7, 5], steps)
 }
 
 /// Service data units both ways over a connected isochronous stream.

@@ -1,6 +1,7 @@
 //! Controllers as USB dongles: packets go through the kernel's own drivers for host controller and dongle.
 
 use super::build::{connect, connected, l2cap, listen, on_usb, scenario, traffic, transfer};
+use super::le;
 use controller::transport::usbredir::{UsbEndpoint, UsbFault, UsbFaultAction};
 use controller::{AckPolicy, ControllerId};
 use evidence::{L2capMode, Scenario, Service, Step, Voice};
@@ -9,8 +10,14 @@ use std::time::Duration;
 /// Voice that the controllers code.
 const CVSD: Service = Service::Sco { voice: Voice::Cvsd };
 
-/// A frame of 16-bit CVSD as audio servers write it, bytes.
+/// Voice that the hosts code.
+const MSBC: Service = Service::Sco {
+    voice: Voice::Transparent,
+};
+
+/// Frames as audio servers write them, bytes: of 16-bit CVSD, and of mSBC with its header and padding.
 const CVSD_FRAME: usize = 48;
+const MSBC_FRAME: usize = 60;
 
 fn usb(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
     on_usb(scenario(name, about, steps))
@@ -26,6 +33,12 @@ pub(super) fn l2cap_over_bulk() -> Scenario {
         "messages both ways over L2CAP between two USB dongles",
         steps,
     )
+}
+
+/// Messages of several PDUs each over LE, which shares the bulk endpoints with BR/EDR.
+pub(super) fn le_coc() -> Scenario {
+    let about = "messages both ways over an LE credit-based channel between two USB dongles";
+    on_usb(le::coc("usb-le-coc", about, [67, 71]))
 }
 
 /// Traffic through both dongles in both directions at once.
@@ -47,23 +60,30 @@ pub(super) fn two_dongles() -> Scenario {
 }
 
 /// Voice over isochronous endpoints, both ways. The link is closed at the end, so that the streams stand still when they are counted.
-pub(super) fn sco_over_isochronous(
+fn sco_over_isochronous(
     name: &str,
     about: &str,
     service: Service,
+    frames: [u32; 2],
     bytes: usize,
 ) -> Scenario {
     let mut steps = voice(service);
-    steps.push(transfer("client", "server", 137, bytes));
-    steps.push(transfer("server", "client", 139, bytes));
+    steps.push(transfer("client", "server", frames[0], bytes));
+    steps.push(transfer("server", "client", frames[1], bytes));
     steps.extend(hang_up());
     usb(name, about, steps)
+}
+
+/// mSBC: alternate setting 6, one packet a frame. The far end accepts after a deferred set-up.
+pub(super) fn sco_msbc() -> Scenario {
+    let about = "frames of 60 bytes both ways over eSCO between two USB dongles, transparent";
+    sco_over_isochronous("usb-sco-msbc", about, MSBC, [127, 131], MSBC_FRAME)
 }
 
 /// CVSD: alternate setting 2, three packets a frame.
 pub(super) fn sco_cvsd() -> Scenario {
     let about = "frames of 48 bytes both ways over eSCO between two USB dongles, CVSD";
-    sco_over_isochronous("usb-sco-cvsd", about, CVSD, CVSD_FRAME)
+    sco_over_isochronous("usb-sco-cvsd", about, CVSD, [137, 139], CVSD_FRAME)
 }
 
 /// Voice whose packets go wrong now and then: an error costs a packet of its own here, a short one nothing.
