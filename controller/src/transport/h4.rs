@@ -4,10 +4,11 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
+use super::listening::{Listening, is_temporary};
 use super::port::{Port, Received};
 use super::sys;
 use crate::types::PacketKind;
@@ -16,51 +17,62 @@ use crate::types::PacketKind;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 4096;
 
-/// One controller on a listening unix socket. One host at a time; when it goes, the next may come. The socket's file goes with the port.
+/// One controller on a unix socket. One host at a time; if the socket listens, the next may come when one goes. A listening socket's file
+/// goes with the port.
 #[derive(Debug)]
 pub struct H4Port {
-    path: PathBuf,
-    listener: UnixListener,
+    listening: Option<Listening>,
     host: Option<UnixStream>,
+    /// The one host that there will ever be has gone.
+    closed: bool,
     /// What was read; `taken` bytes of it have been handed out.
     buffer: Vec<u8>,
     taken: usize,
 }
 
 impl H4Port {
-    /// Listens at a path that is not there yet.
+    /// Listens at a path where nobody does.
     ///
     /// # Errors
     /// What the system says.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let listener = UnixListener::bind(path)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            path: path.to_owned(),
-            listener,
-            host: None,
+        Ok(Self::new(Some(Listening::bind(path)?), None))
+    }
+
+    /// Takes a socket whose other end the host has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn connected(host: UnixStream) -> io::Result<Self> {
+        host.set_nonblocking(true)?;
+        Ok(Self::new(None, Some(host)))
+    }
+
+    fn new(listening: Option<Listening>, host: Option<UnixStream>) -> Self {
+        Self {
+            listening,
+            host,
+            closed: false,
             buffer: Vec::new(),
             taken: 0,
-        })
+        }
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        match self.listener.accept() {
-            Ok((host, _)) => {
-                host.set_nonblocking(true)?;
-                self.host = Some(host);
-                self.buffer.clear();
-                self.taken = 0;
-                Ok(())
-            }
-            Err(error) if is_temporary(&error) => Ok(()),
-            Err(error) => Err(error),
+        let Some(listening) = &self.listening else {
+            return Ok(());
+        };
+        if let Some(host) = listening.accept()? {
+            self.host = Some(host);
+            self.buffer.clear();
+            self.taken = 0;
         }
+        Ok(())
     }
 
     /// Reads what is there. `false` if there is nothing, or the host has gone.
     fn fill(&mut self) -> bool {
-        let Some(host) = &mut self.host else {
+        let Some(host) = self.host.as_mut().filter(|_| !self.closed) else {
             return false;
         };
         let mut chunk = [0; CHUNK_BYTES];
@@ -82,21 +94,25 @@ impl H4Port {
     }
 
     fn hang_up(&mut self, why: &str) {
-        tracing::info!(path = %self.path.display(), why, "host disconnected");
-        self.host = None;
+        tracing::info!(listening = ?self.listening, why, "host disconnected");
+        match self.listening {
+            Some(_) => self.host = None,
+            // The server waits on the socket until it has been told.
+            None => self.closed = true,
+        }
     }
-}
 
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    fn nothing(&self) -> Received<'_> {
+        match self.closed {
+            true => Received::Closed,
+            false => Received::Nothing,
+        }
+    }
 }
 
 /// The length of the packet that a stream begins with, indicator included: `Ok(None)` if more of its header is needed, `Err` if no packet
 /// begins like this.
-fn packet_length(stream: &[u8]) -> Result<Option<usize>, ()> {
+pub(super) fn packet_length(stream: &[u8]) -> Result<Option<usize>, ()> {
     let Some((indicator, rest)) = stream.split_first() else {
         return Ok(None);
     };
@@ -117,9 +133,10 @@ fn packet_length(stream: &[u8]) -> Result<Option<usize>, ()> {
 
 impl AsFd for H4Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.host {
-            Some(host) => host.as_fd(),
-            None => self.listener.as_fd(),
+        match (&self.host, &self.listening) {
+            (Some(host), _) => host.as_fd(),
+            (None, Some(listening)) => listening.as_fd(),
+            (None, None) => unreachable!("without a listener the host's socket is kept"),
         }
     }
 }
@@ -135,12 +152,12 @@ impl Port for H4Port {
                 Ok(Some(length)) if length <= self.buffer.len() => break length,
                 Ok(_) => {
                     if !self.fill() {
-                        return Ok(Received::Nothing);
+                        return Ok(self.nothing());
                     }
                 }
                 Err(()) => {
                     self.hang_up("no packet begins with what it has sent");
-                    return Ok(Received::Nothing);
+                    return Ok(self.nothing());
                 }
             }
         };
@@ -152,7 +169,7 @@ impl Port for H4Port {
     fn send(&mut self, packet: &[u8]) -> io::Result<bool> {
         let mut left = packet;
         while !left.is_empty() {
-            let Some(host) = &mut self.host else {
+            let Some(host) = self.host.as_mut().filter(|_| !self.closed) else {
                 return Ok(false);
             };
             match host.write(left) {
@@ -167,14 +184,6 @@ impl Port for H4Port {
             }
         }
         Ok(true)
-    }
-}
-
-impl Drop for H4Port {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "socket not removed");
-        }
     }
 }
 

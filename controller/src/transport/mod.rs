@@ -4,6 +4,8 @@
 //! `/dev/vhci`, [`H4Port`] of unix sockets, [`usbredir`] makes them USB dongles of a QEMU guest.
 
 mod h4;
+mod h4_stream;
+mod listening;
 mod port;
 mod server;
 mod sys;
@@ -11,5 +13,6 @@ pub mod usbredir;
 pub mod vhci;
 
 pub use h4::H4Port;
+pub use h4_stream::{H4Stream, NotH4};
 pub use port::{Port, Received};
 pub use server::{ServeError, Server, Stats};

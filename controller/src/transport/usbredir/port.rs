@@ -2,12 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Dongle, DongleSettings, FromHost, UsbFault, UsbTransfers};
+use crate::transport::listening::{Listening, is_temporary};
 use crate::transport::port::{Port, Received};
 use crate::transport::sys;
 
@@ -27,12 +28,6 @@ pub struct UsbPort {
     packet: Vec<u8>,
     /// The server's clock when it was last heard of, and when that was.
     clock: (Duration, Instant),
-}
-
-#[derive(Debug)]
-struct Listening {
-    path: PathBuf,
-    listener: UnixListener,
 }
 
 /// A dongle from the side: what a person would do with their hands.
@@ -72,19 +67,13 @@ impl UsbControl {
 }
 
 impl UsbPort {
-    /// Listens at a path that is not there yet. When a QEMU goes, the next may come and finds a new dongle. The socket's file goes with
+    /// Listens at a path where nobody does. When a QEMU goes, the next may come and finds a new dongle. The socket's file goes with
     /// the port.
     ///
     /// # Errors
     /// What the system says.
     pub fn bind(path: &Path, settings: DongleSettings) -> io::Result<Self> {
-        let listener = UnixListener::bind(path)?;
-        listener.set_nonblocking(true)?;
-        let listening = Listening {
-            path: path.to_owned(),
-            listener,
-        };
-        Ok(Self::new(settings, Some(listening), None))
+        Ok(Self::new(settings, Some(Listening::bind(path)?), None))
     }
 
     /// Takes a socket whose other end QEMU has.
@@ -121,16 +110,11 @@ impl UsbPort {
         let Some(listening) = &self.listening else {
             return Ok(());
         };
-        match listening.listener.accept() {
-            Ok((host, _)) => {
-                host.set_nonblocking(true)?;
-                *lock(&self.dongle) = Dongle::new(self.settings);
-                self.host = Some(host);
-                Ok(())
-            }
-            Err(error) if is_temporary(&error) => Ok(()),
-            Err(error) => Err(error),
+        if let Some(host) = listening.accept()? {
+            *lock(&self.dongle) = Dongle::new(self.settings);
+            self.host = Some(host);
         }
+        Ok(())
     }
 
     /// Reads what is there. `false` if there is nothing, or QEMU has gone.
@@ -197,18 +181,11 @@ impl UsbPort {
     }
 }
 
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
-
 impl AsFd for UsbPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match (&self.host, &self.listening) {
             (Some(host), _) => host.as_fd(),
-            (None, Some(listening)) => listening.listener.as_fd(),
+            (None, Some(listening)) => listening.as_fd(),
             (None, None) => unreachable!("without a listener the host's socket is kept"),
         }
     }
@@ -257,15 +234,5 @@ impl Port for UsbPort {
         self.clock = (now, Instant::now());
         lock(&self.dongle).advance(now);
         self.flush()
-    }
-}
-
-impl Drop for UsbPort {
-    fn drop(&mut self) {
-        if let Some(Listening { path, .. }) = &self.listening
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::debug!(path = %path.display(), %error, "socket not removed");
-        }
     }
 }
