@@ -219,6 +219,7 @@ impl Dongle {
             Plug::In => {
                 self.tell(Message::DeviceDisconnect);
                 self.forget();
+                self.to_controller.clear();
                 self.plug = Plug::Leaving { wanted: false };
             }
         }
@@ -292,7 +293,7 @@ impl Dongle {
             }
             Message::DeviceDisconnectAck => self.left(),
             Message::Reset => self.forget(),
-            Message::CancelDataPacket => self.cancel(id),
+            Message::CancelDataPacket => self.cancel(id, now),
             Message::Control(control) => self.control(id, control, now),
             Message::Bulk(bulk) => self.bulk(id, bulk, now),
             Message::Iso(iso) if iso.endpoint == SCO_OUT => self.voice(&iso.data.0),
@@ -342,8 +343,8 @@ impl Dongle {
     }
 
     /// Gives a transfer back that the host does not want any more, unless it is done.
-    fn cancel(&mut self, id: u64) {
-        self.cancel_out(id);
+    fn cancel(&mut self, id: u64, now: Duration) {
+        self.cancel_out(id, now);
         let offered = &mut self.acl_in.offered;
         let at = offered.iter().position(|(offer, _)| *offer == id);
         let stale = &mut self.acl_in.stale;

@@ -15,6 +15,11 @@ pub(super) struct OutQueue {
     waiting: VecDeque<Request>,
     /// A transfer that failed on the bus: host controllers try it again, and until then (at most so long) nothing else gets through.
     failed: Option<(Vec<u8>, Duration)>,
+    /// What the host took back. A host controller that stops the endpoint to take one transfer back takes back all, and offers the others
+    /// again.
+    taken_back: Vec<Request>,
+    /// Until when to wait for the host to take back what waited when it took the first back.
+    stale_until: Duration,
 }
 
 #[derive(Debug)]
@@ -25,7 +30,12 @@ struct Request {
     packet: Vec<u8>,
     /// When to answer (`None`: never) and with which status, once it is at the front.
     verdict: Option<(Option<Duration>, u8)>,
+    /// It was there when the host took another back, and is going to be taken back too.
+    stale: bool,
 }
+
+/// More than a host has under way at a time.
+const REMEMBERED_TRANSFERS: usize = 64;
 
 impl Dongle {
     fn queue(&mut self, endpoint: UsbEndpoint) -> &mut OutQueue {
@@ -87,14 +97,16 @@ impl Dongle {
             // What was meant for the host before is of no use to it any more.
             self.events.waiting.clear();
             self.acl_in.waiting.clear();
+            let lost = self.acl_out.never_offered_again();
+            self.to_controller.extend(lost.map(FromHost::Lost));
         }
         self.to_controller.push_back(FromHost::Packet(packet));
     }
 
     /// Gives a transfer back that the host does not want any more, if it waits.
-    pub(super) fn cancel_out(&mut self, id: u64) {
+    pub(super) fn cancel_out(&mut self, id: u64, now: Duration) {
         for endpoint in [UsbEndpoint::Commands, UsbEndpoint::AclOut] {
-            if let Some(mut answer) = self.queue(endpoint).take_back(id) {
+            if let Some(mut answer) = self.queue(endpoint).take_back(id, now) {
                 self.ledger.write(endpoint, status::CANCELLED, 0);
                 set_status(&mut answer.message, status::CANCELLED);
                 self.answer(&answer);
@@ -104,23 +116,49 @@ impl Dongle {
 }
 
 impl OutQueue {
+    /// Takes a transfer. One that was taken back before meets the same fate again.
     pub(super) fn push(&mut self, answer: Packet, packet: Vec<u8>) {
+        let again = self.taken_back.iter().position(|r| r.packet == packet);
+        let verdict = again.and_then(|at| self.taken_back.remove(at).verdict);
         self.waiting.push_back(Request {
             answer,
             packet,
-            verdict: None,
+            verdict,
+            stale: false,
         });
     }
 
     /// The answer that is due to a transfer that is taken back.
-    fn take_back(&mut self, id: u64) -> Option<Packet> {
-        let mut waiting = self.waiting.iter();
-        let at = waiting.position(|request| request.answer.id == id)?;
-        Some(self.waiting.remove(at)?.answer)
+    fn take_back(&mut self, id: u64, now: Duration) -> Option<Packet> {
+        let at = self
+            .waiting
+            .iter()
+            .position(|request| request.answer.id == id)?;
+        let request = self.waiting.remove(at)?;
+        self.waiting.iter_mut().for_each(|other| other.stale = true);
+        self.stale_until = now + RESTART_PATIENCE;
+        let answer = request.answer.clone();
+        if self.taken_back.len() < REMEMBERED_TRANSFERS {
+            self.taken_back.push(request);
+        }
+        Some(answer)
+    }
+
+    /// The packets that the host took back for good, in the order in which it had sent them.
+    fn never_offered_again(&mut self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        self.taken_back.sort_by_key(|request| request.answer.id);
+        let lost = std::mem::take(&mut self.taken_back);
+        lost.into_iter().map(|request| request.packet)
     }
 
     /// Can the first transfer be taken? Puts the one in front that is tried again, if it has come.
     fn is_open(&mut self, now: Duration) -> bool {
+        if let Some(first) = self.waiting.front_mut().filter(|first| first.stale) {
+            if now < self.stale_until {
+                return false;
+            }
+            first.stale = false;
+        }
         let Some((failed, until)) = &self.failed else {
             return true;
         };
@@ -138,7 +176,11 @@ impl OutQueue {
         if let Some((_, until)) = self.failed {
             return Some(until);
         }
-        let (due, _) = self.waiting.front()?.verdict?;
+        let first = self.waiting.front()?;
+        if first.stale {
+            return Some(self.stale_until);
+        }
+        let (due, _) = first.verdict?;
         due
     }
 }

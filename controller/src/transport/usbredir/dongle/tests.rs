@@ -274,6 +274,32 @@ fn transfers_behind_a_failed_one_keep_their_order() {
     assert_eq!(host.arrived(), Some(vec![2, 2]));
 }
 
+/// Check that a transfer that is never taken is still not when the host takes it back and offers it again, and that one that the host does not
+/// offer again is lost when it resets the controller.
+#[test]
+fn transfer_that_is_taken_back_for_good_is_lost_at_the_reset() {
+    let mut host = Host::configured();
+    host.dongle
+        .add_fault(fault(UsbEndpoint::AclOut, 1, UsbFaultAction::Never));
+    let ids = [host.bulk_out(&[1], ms(0)), host.bulk_out(&[2], ms(0))];
+    for id in ids {
+        host.cancel(id, ms(1));
+        host.dongle.advance(ms(1));
+    }
+    assert_eq!(host.statuses(), ids.map(|id| (id, status::CANCELLED)));
+    let again = host.bulk_out(&[1], ms(2));
+    assert_eq!(
+        (host.statuses(), host.dongle.to_controller()),
+        (vec![], None)
+    );
+    host.cancel(again, ms(3));
+    host.send(control(0x20, 0, 0, 3, &[3, 12, 0]), ms(4));
+    let heard: Vec<_> = std::iter::from_fn(|| host.dongle.to_controller()).collect();
+    let lost = [vec![2, 2], vec![2, 1]].map(FromHost::Lost);
+    let reset = FromHost::Packet(vec![1, 3, 12, 0]);
+    assert_eq!(heard, [&lost[..], &[reset]].concat());
+}
+
 /// Check that data that went into a transfer which the host had taken back comes again, in order.
 #[test]
 fn data_in_a_transfer_that_was_taken_back_comes_again() {
