@@ -6,12 +6,12 @@ use crate::calls::CallLog;
 use crate::home::Home;
 use crate::inside::Inside;
 use crate::port::Port;
+use crate::usb_device;
 use anyhow::{Context as _, bail, ensure};
 use controller::transport::usbredir::UsbFault;
 use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault};
-use evidence::{DeviceAction, DeviceCounters, PacketCounts, Scenario, UsbPlace};
+use evidence::{DeviceAction, DeviceCounters, PacketCounts, Scenario, Transport, UsbPlace};
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ struct Place {
     id: ControllerId,
     hci: u16,
     address: BdAddr,
+    transport: Transport,
     /// Others can page it.
     has_bredr: bool,
     plugged: bool,
@@ -45,7 +46,8 @@ impl Controllers {
         let control = DeviceControl::open().context("failed to open an HCI socket")?;
         port.phase("creating controllers")?;
         let home = if scenario.is_outside() {
-            Home::Outside(port.clone())
+            let transports = (0..scenario.controllers.len()).map(|n| scenario.transport(n));
+            Home::Outside(port.clone(), transports.collect())
         } else {
             Home::Inside(Inside::start(&scenario.controllers)?)
         };
@@ -63,6 +65,7 @@ impl Controllers {
                 id: ControllerId::from_index(number),
                 hci,
                 address: profile.addr,
+                transport: scenario.transport(number),
                 has_bredr: profile.has_bredr(),
                 plugged: true,
             });
@@ -122,16 +125,34 @@ impl Controllers {
         self.home.act(action(self.place(number)?.id))
     }
 
-    /// Pulls a controller out; its device is gone afterwards.
+    /// Pulls a controller out; its device is gone afterwards. Says where it was on USB.
     ///
     /// # Errors
     /// There is no such controller, or its device stays.
-    pub(crate) fn unplug(&mut self, number: usize) -> anyhow::Result<()> {
-        let hci = self.place(number)?.hci;
+    pub(crate) fn unplug(&mut self, number: usize) -> anyhow::Result<Option<UsbPlace>> {
+        let Place { hci, transport, .. } = *self.place(number)?;
+        let place = transport.is_usb().then(|| usb_device::place(hci));
+        let place = place.transpose()?;
         self.home.unplug(number)?;
         await_gone(&self.control, hci)?;
         self.place_mut(number)?.plugged = false;
-        Ok(())
+        Ok(place)
+    }
+
+    /// Has the kernel suspend a controller's USB device; it is suspended afterwards.
+    ///
+    /// # Errors
+    /// There is no such controller, or it stays awake.
+    pub(crate) fn suspend(&self, number: usize) -> anyhow::Result<()> {
+        Ok(usb_device::suspend(self.place(number)?.hci)?)
+    }
+
+    /// Has the kernel resume a controller's USB device, and keep it awake.
+    ///
+    /// # Errors
+    /// There is no such controller, or it does not wake.
+    pub(crate) fn resume(&self, number: usize) -> anyhow::Result<()> {
+        Ok(usb_device::resume(self.place(number)?.hci)?)
     }
 
     /// Puts a controller back in and brings its device up.
@@ -313,14 +334,14 @@ impl Controllers {
         self.home.report(&places, port)
     }
 
-    /// Where each device is on USB.
+    /// Where each device on USB is.
     ///
     /// # Errors
-    /// It is on none.
+    /// The kernel does not say.
     pub(crate) fn usb_places(&self) -> anyhow::Result<Vec<UsbPlace>> {
-        self.places
-            .iter()
-            .map(|place| usb_place(place.hci))
+        let on_usb = self.plugged().filter(|place| place.transport.is_usb());
+        on_usb
+            .map(|place| Ok(usb_device::place(place.hci)?))
             .collect()
     }
 
@@ -337,23 +358,6 @@ impl Controllers {
         };
         self.plugged().map(read).collect()
     }
-}
-
-/// A device's parent is the interface that the driver is bound to, whose parent is the USB device.
-fn usb_place(hci: u16) -> anyhow::Result<UsbPlace> {
-    let folder = format!("/sys/class/bluetooth/hci{hci}/device/..");
-    let read = |file: &str| -> anyhow::Result<u16> {
-        let path = format!("{folder}/{file}");
-        let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-        text.trim()
-            .parse()
-            .with_context(|| format!("{path} holds {text:?}"))
-    };
-    Ok(UsbPlace {
-        hci,
-        bus: read("busnum")?,
-        device: u8::try_from(read("devnum")?).context("no USB device has that number")?,
-    })
 }
 
 /// How long the kernel may take to find a dongle.

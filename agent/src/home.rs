@@ -2,10 +2,11 @@
 
 use crate::inside::Inside;
 use crate::port::Port;
+use crate::relay;
 use anyhow::{Context as _, bail};
 use controller::Action;
 use controller::transport::usbredir::UsbFault;
-use evidence::{Answer, Ask, Place, Sight};
+use evidence::{Answer, Ask, Place, Sight, Transport};
 use std::time::Duration;
 
 /// A way to reach the controllers.
@@ -13,8 +14,8 @@ use std::time::Duration;
 pub(crate) enum Home {
     /// In this process.
     Inside(Inside),
-    /// In the harness's; this port leads there.
-    Outside(Port),
+    /// In the harness's; this port leads there. How each reaches the kernel.
+    Outside(Port, Vec<Transport>),
 }
 
 impl Home {
@@ -28,7 +29,7 @@ impl Home {
                 inside.act(action);
                 Ok(())
             }
-            Self::Outside(port) => done(port, Ask::Act { action }),
+            Self::Outside(port, _) => done(port, Ask::Act { action }),
         }
     }
 
@@ -39,7 +40,7 @@ impl Home {
     pub(crate) fn add_usb_fault(&self, fault: UsbFault) -> anyhow::Result<()> {
         match self {
             Self::Inside(_) => bail!("the controllers are not on USB"),
-            Self::Outside(port) => done(port, Ask::UsbFault { fault }),
+            Self::Outside(port, _) => done(port, Ask::UsbFault { fault }),
         }
     }
 
@@ -50,7 +51,7 @@ impl Home {
     pub(crate) fn look(&self) -> anyhow::Result<Sight> {
         match self {
             Self::Inside(inside) => Ok(inside.look()),
-            Self::Outside(port) => match port.ask(Ask::Look)? {
+            Self::Outside(port, _) => match port.ask(Ask::Look)? {
                 Answer::Sight(sight) => Ok(sight),
                 other => bail!("the harness was asked how far everything is, and says {other:?}"),
             },
@@ -64,7 +65,7 @@ impl Home {
     pub(crate) fn report(&self, places: &[Place], port: &Port) -> anyhow::Result<()> {
         match self {
             Self::Inside(inside) => inside.report(places, port),
-            Self::Outside(port) => {
+            Self::Outside(port, _) => {
                 let places = places.to_vec();
                 done(port, Ask::Report { places })
             }
@@ -78,7 +79,13 @@ impl Home {
     pub(crate) fn plug(&mut self, controller: usize) -> anyhow::Result<Option<u16>> {
         match self {
             Self::Inside(inside) => inside.plug(controller).map(Some),
-            Self::Outside(port) => done(port, Ask::Plug { controller }).map(|()| None),
+            Self::Outside(port, transports) => {
+                done(port, Ask::Plug { controller })?;
+                match transports.get(controller) {
+                    Some(Transport::Vhci) => relay::start(controller).map(Some),
+                    _ => Ok(None),
+                }
+            }
         }
     }
 
@@ -92,7 +99,7 @@ impl Home {
                 inside.unplug(controller);
                 Ok(())
             }
-            Self::Outside(port) => done(port, Ask::Unplug { controller }),
+            Self::Outside(port, _) => done(port, Ask::Unplug { controller }),
         }
     }
 

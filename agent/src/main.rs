@@ -12,11 +12,13 @@ mod misbehave;
 mod modules;
 mod observe;
 mod port;
+mod relay;
 mod scrape;
 mod steps;
 mod sys;
 mod transfer;
 mod trial;
+mod usb_device;
 mod usbmon;
 
 use anyhow::Context as _;

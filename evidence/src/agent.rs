@@ -62,6 +62,8 @@ pub enum AgentRecord {
     Scraped(Scrape),
     /// Where a device is on USB.
     UsbPlace(UsbPlace),
+    /// Where a device was that was pulled out.
+    UsbGone(UsbPlace),
     /// The next piece of what the kernel's USB monitor saw of all buses, in the pcap format.
     UsbMonitor {
         /// The bytes.

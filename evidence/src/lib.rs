@@ -42,6 +42,12 @@ pub const PROTOCOL_VERSION: u32 = 3;
 /// `/sys/class/virtio-ports/*/name`.
 pub const PORT_NAME: &str = "bluetooth-metrics.evidence";
 
+/// Name of the virtio-serial port that carries the packets of the n-th controller, which lives outside and is on vhci in the guest.
+#[must_use]
+pub fn relay_port_name(number: usize) -> String {
+    format!("bluetooth-metrics.controller{number}")
+}
+
 /// File descriptor on which the agent finds the port that stage 0 opened.
 pub const AGENT_PORT_FD: i32 = 3;
 

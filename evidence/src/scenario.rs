@@ -34,7 +34,7 @@ impl Scenario {
     #[must_use]
     pub fn is_outside(&self) -> bool {
         let mut transports = (0..self.controllers.len()).map(|number| self.transport(number));
-        transports.any(|transport| transport == Transport::Usb)
+        transports.any(Transport::is_usb)
     }
 }
 
@@ -47,6 +47,17 @@ pub enum Transport {
     Vhci,
     /// As a USB dongle, through the guest's own drivers for host controller and dongle.
     Usb,
+    /// The same, and the dongle says that it can wake its host, without which a kernel does not suspend it. (It cannot, behind QEMU: it
+    /// has to be woken from the other side.)
+    UsbSuspendable,
+}
+
+impl Transport {
+    /// Is there a USB dongle?
+    #[must_use]
+    pub const fn is_usb(self) -> bool {
+        matches!(self, Self::Usb | Self::UsbSuspendable)
+    }
 }
 
 /// One step. Sockets go by the names that earlier steps gave them, controllers by their place in
@@ -165,6 +176,11 @@ pub enum Step {
         /// The socket.
         socket: String,
     },
+    /// Wait until all that was written to a socket has gone to the driver.
+    AwaitSent {
+        /// The socket.
+        socket: String,
+    },
     /// Wait until nothing has crossed any controller's boundary for so long.
     Quiet {
         /// How long, milliseconds.
@@ -240,6 +256,27 @@ pub enum Step {
     },
     /// Pull a controller out: its device goes.
     Unplug {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Pull a controller out while a write sleeps because its socket's buffer is full.
+    UnplugUnderWrite {
+        /// Which controller.
+        controller: usize,
+        /// The socket, full by then.
+        socket: String,
+        /// Length of the message, bytes.
+        bytes: usize,
+        /// The error number that write must fail with.
+        errno: i32,
+    },
+    /// Have the kernel suspend a controller on USB, and wait until it has.
+    Suspend {
+        /// Which controller.
+        controller: usize,
+    },
+    /// Have the kernel resume a controller on USB, and keep it awake.
+    Resume {
         /// Which controller.
         controller: usize,
     },

@@ -4,7 +4,7 @@ use crate::class::Class;
 use crate::controls;
 use crate::drive::{Guest, Image, Payload, Timings, Watch};
 use crate::evidence::{Ending, Evidence};
-use crate::expect::{FAMILIES, check_monitor, check_scrapes, cross_check, expect, unseen};
+use crate::expect::{FAMILIES, check_scrapes, check_usb, cross_check, expect, unseen};
 use crate::machine::{Accel, Vm};
 use crate::outcome::{Deviation, Outcome, QemuEnd, judge_ending};
 use crate::repeat::Repeats;
@@ -307,7 +307,7 @@ fn judge(
     }
     let mut differences = compare(evidence, expected);
     differences.extend(cross_check(evidence));
-    differences.extend(check_monitor(scenario, evidence));
+    differences.extend(check_usb(scenario, evidence));
     if !differences.is_empty() {
         return Outcome::Differs { differences };
     }

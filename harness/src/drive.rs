@@ -109,7 +109,7 @@ struct Connected {
     outside: Outside,
     /// The folder where captures are, while it lasts.
     captures: TempDir,
-    dongles: usize,
+    controllers: usize,
 }
 
 /// A guest and what it has said so far.
@@ -219,13 +219,17 @@ impl<'a> Guest<'a> {
         let captures = TempDir::new().context("failed to make a folder for captures")?;
         let (outside, sockets) = Outside::start(scenario, captures.path())?;
         for (number, socket) in sockets.iter().enumerate() {
-            let capture = captures.path().join(capture_name(number));
-            self.vm.add_dongle(number, socket, &capture)?;
+            if scenario.transport(number).is_usb() {
+                let capture = captures.path().join(capture_name(number));
+                self.vm.add_dongle(number, socket, &capture)?;
+            } else {
+                self.vm.add_relay(number, socket)?;
+            }
         }
         self.outside = Some(Connected {
             outside,
             captures,
-            dongles: sockets.len(),
+            controllers: sockets.len(),
         });
         Ok(())
     }
@@ -347,10 +351,10 @@ impl<'a> Guest<'a> {
         if let Some(Connected {
             outside,
             captures,
-            dongles,
+            controllers,
         }) = self.outside.take()
         {
-            self.take_captures(outside, captures.path(), dongles);
+            self.take_captures(outside, captures.path(), controllers);
         }
         let status = self.vm.end(patience);
         self.evidence.console = self.vm.console().tail(60);
@@ -359,16 +363,17 @@ impl<'a> Guest<'a> {
 
     /// Files what was captured of the controllers outside: by QEMU, which writes the last of it when the dongle goes, and at their own
     /// boundaries.
-    fn take_captures(&mut self, outside: Outside, folder: &Path, dongles: usize) {
-        for number in 0..dongles {
+    fn take_captures(&mut self, outside: Outside, folder: &Path, controllers: usize) {
+        for number in 0..controllers {
             if let Err(error) = self.vm.remove_dongle(number) {
                 tracing::debug!(number, %error, "a dongle stays until QEMU ends");
             }
         }
+        self.evidence.usb_captured = outside.transfers();
         if let Err(error) = outside.stop() {
             tracing::warn!(%error, "controllers ended badly");
         }
-        let numbers = 0..dongles;
+        let numbers = 0..controllers;
         for name in numbers.flat_map(|n| [capture_name(n), format!("hci{n}.btsnoop")]) {
             match fs::read(folder.join(&name)) {
                 Ok(capture) => drop(self.evidence.usb_captures.insert(name, capture)),

@@ -44,9 +44,16 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "Vec<serde_json::Value>")]
     pub usb_places: Vec<UsbPlace>,
+    /// Where devices were that have gone.
+    #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub usb_gone: Vec<UsbPlace>,
     /// What crossed those buses, as QEMU and the guest's monitor saw it, by file name; files of their own beside the report.
     #[serde(skip)]
     pub usb_captures: BTreeMap<String, Vec<u8>>,
+    /// What had crossed those buses by the captures' ends, by controller. Nothing until QEMU has let go of the dongles.
+    #[serde(skip)]
+    pub usb_captured: BTreeMap<usize, Vec<UsbTransfers>>,
     /// The kernel's own counters, by hci index.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub devices: BTreeMap<u16, DeviceCounters>,
@@ -234,6 +241,7 @@ impl Evidence {
             }
             AgentRecord::Scraped(scrape) => self.scrapes.push(scrape),
             AgentRecord::UsbPlace(place) => self.usb_places.push(place),
+            AgentRecord::UsbGone(place) => self.usb_gone.push(place),
             AgentRecord::UsbMonitor { pcap } => {
                 let capture = self.usb_captures.entry(USB_MONITOR.to_owned());
                 capture.or_default().extend(pcap);

@@ -52,6 +52,8 @@ pub struct Urb {
     pub place: UrbPlace,
     /// The setup packet's request type, of a control URB.
     pub request_type: Option<u8>,
+    /// Bytes that were to be moved; of a control URB, those of the request's data.
+    pub asked_bytes: u32,
     /// When it was submitted, microseconds.
     pub submitted_us: u64,
     /// What became of it; `None`: it is under way.
@@ -127,6 +129,10 @@ fn take(event: &[u8], urbs: &mut Vec<Urb>, under_way: &mut HashMap<u64, usize>) 
             urbs.push(Urb {
                 place,
                 request_type: (has_no_setup == 0).then(|| setup[0]),
+                asked_bytes: match (transfer_kind(transfer)?, setup) {
+                    (UrbKind::Control, &[.., low, high]) => u16::from_le_bytes([low, high]).into(),
+                    _ => word(event, 32)?,
+                },
                 submitted_us: at_us,
                 end: None,
             });

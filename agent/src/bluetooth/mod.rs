@@ -8,3 +8,15 @@ pub(crate) mod hci;
 pub(crate) mod memory;
 pub(crate) mod socket;
 mod sys;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Waits until a descriptor can be read.
+///
+/// # Errors
+/// What poll(2) says; `TimedOut` if nothing came.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    fd::wait_for(fd, libc::POLLIN, timeout)
+}

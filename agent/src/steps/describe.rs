@@ -38,6 +38,7 @@ pub(super) fn describe(step: &Step) -> String {
         Step::ReadStamps { socket, .. } => format!("read the stamps of {socket}"),
         Step::Close { socket } => format!("close {socket}"),
         Step::AwaitHangUp { socket } => format!("await the end of {socket}"),
+        Step::AwaitSent { socket } => format!("await that {socket} has sent all"),
         Step::Quiet { milliseconds } => format!("await {milliseconds} ms without packets"),
         Step::Acks { controller, policy } => format!("controller {controller} acks {policy:?}"),
         Step::FlushAcks { controller } => format!("controller {controller} acks everything"),
@@ -55,6 +56,11 @@ pub(super) fn describe(step: &Step) -> String {
         }
         Step::LoseLinks { controller } => format!("controller {controller} loses its links"),
         Step::Unplug { controller } => format!("pull out controller {controller}"),
+        Step::UnplugUnderWrite {
+            controller, socket, ..
+        } => format!("pull out controller {controller} while {socket} writes"),
+        Step::Suspend { controller } => format!("suspend controller {controller}"),
+        Step::Resume { controller } => format!("resume controller {controller}"),
         Step::Plug { controller } => format!("put in controller {controller}"),
         Step::Device { controller, action } => {
             format!("the device of controller {controller}: {action:?}")

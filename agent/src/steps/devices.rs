@@ -1,12 +1,16 @@
 //! Steps with devices and their controllers.
 
-use super::{NotApplicable, Stage};
+use super::{NotApplicable, Stage, expect_errno};
 use crate::bluetooth::hci::{Management, ManagementError};
 use crate::bluetooth::socket::Socket;
-use anyhow::Context as _;
+use crate::transfer;
+use anyhow::{Context as _, bail, ensure};
 use controller::Action;
-use evidence::{Feature, L2capMode, Service, Step};
-use std::io;
+use evidence::{AgentRecord, Direction, Feature, L2capMode, Service, Step};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 impl Stage<'_> {
     pub(super) fn with_device(&mut self, step: &Step) -> anyhow::Result<()> {
@@ -26,13 +30,60 @@ impl Stage<'_> {
             } => self
                 .controllers
                 .do_to(*controller, |id| Action::AckExtra(id, *packets)),
-            Step::Unplug { controller } => self.controllers.unplug(*controller),
+            Step::Unplug { controller } => self.unplug(*controller),
+            Step::UnplugUnderWrite {
+                controller,
+                socket,
+                bytes,
+                errno,
+            } => self.unplug_under_write(*controller, socket, *bytes, *errno),
+            Step::Suspend { controller } => self.controllers.suspend(*controller),
+            Step::Resume { controller } => self.controllers.resume(*controller),
             Step::Plug { controller } => self.controllers.plug(*controller),
             Step::Device { controller, action } => self.controllers.act(*controller, *action),
             Step::Advertise { controller } => self.controllers.advertise(*controller, self.calls),
             Step::Require { feature } => self.require(*feature),
             _ => unreachable!("the other steps have nothing to do with devices"),
         }
+    }
+
+    fn unplug(&mut self, controller: usize) -> anyhow::Result<()> {
+        if let Some(place) = self.controllers.unplug(controller)? {
+            self.port.send(&AgentRecord::UsbGone(place))?;
+        }
+        Ok(())
+    }
+
+    /// A write that came too late to sleep would fail in the same way.
+    fn unplug_under_write(
+        &mut self,
+        controller: usize,
+        name: &str,
+        bytes: usize,
+        errno: i32,
+    ) -> anyhow::Result<()> {
+        let found = self.sockets.remove(name);
+        let socket = found.with_context(|| format!("there is no socket {name}"))?;
+        let calls = self.calls;
+        let (tell, told) = mpsc::channel();
+        let done = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let _ = tell.send(fs::read_link("/proc/thread-self"));
+                let result = socket.send(&transfer::message(0, bytes));
+                calls.note(socket.protocol(), Direction::Write, result)
+            });
+            let unplugged = told
+                .recv()
+                .context("the writing thread has ended")
+                .and_then(|thread| await_sleep(&thread?))
+                .and_then(|()| self.unplug(controller));
+            let Ok(written) = writer.join() else {
+                bail!("a thread panicked");
+            };
+            unplugged.and_then(|()| expect_errno(written, errno))
+        });
+        self.sockets.insert(name.to_owned(), socket);
+        done
     }
 
     /// The kernel answers, never its version.
@@ -76,5 +127,27 @@ impl Stage<'_> {
             }
             other => other.context("failed to set SO_TIMESTAMPING"),
         }
+    }
+}
+
+/// Waits until a thread of this process sleeps, in whatever it called last.
+fn await_sleep(writer: &Path) -> anyhow::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let path = Path::new("/proc").join(writer).join("stat");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stat = fs::read_to_string(&path);
+        let stat = stat.with_context(|| format!("failed to read {}", path.display()))?;
+        // Source: proc_pid_stat(5): the state follows the name, which is in parentheses.
+        if stat
+            .rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('S'))
+        {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the write does not sleep");
+        thread::sleep(PAUSE);
     }
 }

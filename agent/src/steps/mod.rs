@@ -151,6 +151,7 @@ impl Stage<'_> {
                 .socket(socket)?
                 .wait_hang_up()
                 .context("it did not end"),
+            Step::AwaitSent { socket } => self.await_sent(socket),
             Step::Quiet { milliseconds } => self.quiet(Duration::from_millis(*milliseconds)),
             Step::Timestamps { socket } => self
                 .socket(socket)?
@@ -191,6 +192,9 @@ impl Stage<'_> {
             | Step::LoseLinks { .. }
             | Step::AckExtra { .. }
             | Step::Unplug { .. }
+            | Step::UnplugUnderWrite { .. }
+            | Step::Suspend { .. }
+            | Step::Resume { .. }
             | Step::Plug { .. }
             | Step::Device { .. }
             | Step::Advertise { .. }
@@ -405,6 +409,21 @@ impl Stage<'_> {
     fn reload_module(&self, module: &str) -> anyhow::Result<()> {
         modules::reload(module, || _ = self.probes.refresh())?;
         self.probes.refresh();
+        Ok(())
+    }
+
+    fn await_sent(&self, name: &str) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        let deadline = Instant::now() + QUIET_PATIENCE;
+        let occupied = || {
+            socket
+                .occupied()
+                .context("failed to read the socket's memory")
+        };
+        while occupied()? > 0 {
+            ensure!(Instant::now() < deadline, "something stays in the socket");
+            thread::sleep(QUIET_PAUSE);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! they occupied, from `/proc/net` while nothing could leave; who was turned away, from the calls.
 
 use crate::evidence::Evidence;
+use controller::transport::usbredir::UsbFaultAction;
 use controller::{Detail, Entry, LinkKind};
 use evidence::{
     CallCount, Direction as CallDirection, L2capMode, Period, Protocol, Scenario, SendBuffer,
@@ -67,8 +68,8 @@ fn expect_messages(
 
 /// How many pieces of memory were taken: one a write, but for L2CAP one for each packet.
 fn messages(scenario: &Scenario, evidence: &Evidence, protocol: Protocol) -> u64 {
-    // The ledger of a device that is gone has gone with it; there each message is one packet.
-    if protocol == Protocol::L2cap && !unplugs(scenario) {
+    // The ledger of a device that is gone has gone with it, and what was not taken is in none; there each message is one packet.
+    if protocol == Protocol::L2cap && !loses(scenario) {
         let entries = evidence.ledgers.values().flatten();
         // S-frames of enhanced retransmission mode: control and FCS alone, less than any scenario
         // writes in it.
@@ -114,9 +115,14 @@ fn written_alone(scenario: &Scenario, protocol: Protocol) -> usize {
     scenario.steps.windows(2).filter(alone).count()
 }
 
-fn unplugs(scenario: &Scenario) -> bool {
-    let is_unplug = |step: &Step| matches!(step, Step::Unplug { .. });
-    scenario.steps.iter().any(is_unplug)
+/// Does a controller go, or does it never take what was sent to it?
+fn loses(scenario: &Scenario) -> bool {
+    let loses = |step: &Step| match step {
+        Step::Unplug { .. } | Step::UnplugUnderWrite { .. } => true,
+        Step::UsbFault { fault } => fault.action == UsbFaultAction::Never,
+        _ => false,
+    };
+    scenario.steps.iter().any(loses)
 }
 
 fn retransmits(scenario: &Scenario) -> bool {

@@ -9,6 +9,7 @@ mod scrape;
 mod socket;
 mod unseen;
 mod urb;
+mod usb;
 mod witness;
 
 use crate::evidence::Evidence;
@@ -18,7 +19,7 @@ use metrics::{Family, Snapshot};
 
 pub use scrape::check_scrapes;
 pub use unseen::unseen;
-pub use urb::check_monitor;
+pub use usb::check_usb;
 pub use witness::cross_check;
 
 /// The families whose values are expected, series by series.

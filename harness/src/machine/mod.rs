@@ -312,7 +312,27 @@ impl Vm {
     ) -> Result<(), QmpError> {
         self.qmp.greet()?;
         let name = format!("dongle{number}");
-        let device = json!({ "driver": "usb-redir", "bus": USB_BUS, "id": name, "pcap": capture });
+        let device = json!({
+            "driver": "usb-redir", "bus": USB_BUS, "id": name, "pcap": capture,
+            // The dongle decides whether it says that it can wake its host.
+            "suppress-remote-wake": false,
+        });
+        self.qmp.plug(&name, socket.as_fd(), device)
+    }
+
+    /// Gives the machine a port that carries the packets of a controller outside, on a bus of its own: that of the record port has no place left.
+    ///
+    /// # Errors
+    /// QEMU cannot do that.
+    pub fn add_relay(&mut self, number: usize, socket: &OwnedFd) -> Result<(), QmpError> {
+        self.qmp.greet()?;
+        let (name, bus) = (format!("relay{number}"), format!("relaybus{number}"));
+        let host = json!({ "driver": "virtio-serial-pci", "id": bus, "max_ports": 2 });
+        self.qmp.add_device(host)?;
+        let device = json!({
+            "driver": "virtserialport", "bus": format!("{bus}.0"), "id": name,
+            "name": evidence::relay_port_name(number),
+        });
         self.qmp.plug(&name, socket.as_fd(), device)
     }
 

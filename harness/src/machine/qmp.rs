@@ -97,6 +97,11 @@ impl Qmp {
         let backend = json!({ "type": "socket", "data": { "addr": addr, "server": false } });
         self.execute("chardev-add", json!({ "id": name, "backend": backend }))?;
         device["chardev"] = name.into();
+        self.add_device(device)
+    }
+
+    /// Plugs in a device.
+    pub(super) fn add_device(&mut self, device: Value) -> Result<(), QmpError> {
         self.execute("device_add", device).map(|_nothing| ())
     }
 

@@ -9,6 +9,7 @@ pub(super) const PSM: u16 = 0x1001;
 /// Error numbers, as Linux has them on x86-64 and arm64.
 pub(super) const EAGAIN: i32 = 11;
 pub(super) const EMSGSIZE: i32 = 90;
+pub(super) const ECONNABORTED: i32 = 103;
 pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ENOTCONN: i32 = 107;
 pub(super) const ETIMEDOUT: i32 = 110;

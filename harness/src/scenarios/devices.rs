@@ -6,11 +6,11 @@ use evidence::{DeviceAction, HciChannel, L2capMode, Scenario, Step};
 use std::time::Duration;
 
 /// Read Local Version Information and Read BD_ADDR: harmless at any time, and never sent by the kernel in between.
-const READ_VERSION: Opcode = Opcode(0x1001);
+pub(super) const READ_VERSION: Opcode = Opcode(0x1001);
 const READ_ADDRESS: Opcode = Opcode(0x1009);
 
 /// Peers of a controller that is gone notice soon.
-const SUPERVISION_TIMEOUT: Duration = Duration::from_millis(200);
+pub(super) const SUPERVISION_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn scenario(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
     let mut scenario = build::scenario(name, about, steps);
@@ -20,7 +20,7 @@ fn scenario(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
     scenario
 }
 
-fn commands(socket: &str, opcode: Opcode, times: u32) -> Step {
+pub(super) fn commands(socket: &str, opcode: Opcode, times: u32) -> Step {
     Step::HciCommands {
         socket: socket.to_owned(),
         opcode,
@@ -28,7 +28,7 @@ fn commands(socket: &str, opcode: Opcode, times: u32) -> Step {
     }
 }
 
-fn open(socket: &str, controller: usize, channel: HciChannel) -> Step {
+pub(super) fn open(socket: &str, controller: usize, channel: HciChannel) -> Step {
     Step::OpenHci {
         socket: socket.to_owned(),
         controller,
@@ -36,17 +36,17 @@ fn open(socket: &str, controller: usize, channel: HciChannel) -> Step {
     }
 }
 
-fn act(controller: usize, action: DeviceAction) -> Step {
+pub(super) fn act(controller: usize, action: DeviceAction) -> Step {
     Step::Device { controller, action }
 }
 
-fn await_hang_up(socket: &str) -> Step {
+pub(super) fn await_hang_up(socket: &str) -> Step {
     Step::AwaitHangUp {
         socket: socket.to_owned(),
     }
 }
 
-fn close(socket: &str) -> Step {
+pub(super) fn close(socket: &str) -> Step {
     Step::Close {
         socket: socket.to_owned(),
     }

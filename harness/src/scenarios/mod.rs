@@ -11,6 +11,7 @@ mod l2cap;
 mod le;
 mod stall;
 mod usb;
+mod usb_power;
 
 use evidence::Scenario;
 
@@ -46,6 +47,11 @@ pub fn all() -> Vec<Scenario> {
         usb::retry(),
         usb::held(),
         usb::errors_in(),
+        usb_power::autosuspend(),
+        usb_power::reset_in_flight(),
+        usb_power::unplug_mid_traffic(),
+        usb_power::driver_reload(),
+        usb_power::beside_vhci(),
         devices::hci_raw_and_user_channel(),
         devices::controller_reset(),
         devices::hardware_error(),

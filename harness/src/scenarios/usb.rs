@@ -104,11 +104,18 @@ pub(super) fn sco_faults() -> Scenario {
         11,
         UsbFaultAction::Short(7),
     ));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::ScoIn,
+        17,
+        3,
+        UsbFaultAction::Babble,
+    ));
     steps.push(transfer("server", "client", 31, CVSD_FRAME));
     steps.extend(hang_up());
     usb(
         "usb-sco-faults",
-        "voice with seven bad isochronous packets and eleven frames in short ones",
+        "voice with seven bad isochronous packets, three that babble, and eleven frames in short ones",
         steps,
     )
 }
