@@ -4,7 +4,7 @@ use std::path::Path;
 
 use libbpf_rs::{Link, Object, ProgramMut, TracepointCategory};
 
-use crate::choose::Target;
+use crate::find::Target;
 use crate::tracefs::{ReturnProbe, Tracefs};
 use metrics::AttachKind;
 

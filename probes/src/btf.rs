@@ -16,6 +16,8 @@ use thiserror::Error;
 pub(crate) struct BtfNames {
     /// Functions, and the number of the first of that name.
     pub(crate) functions: HashMap<String, u32>,
+    /// Those of the functions that are described more than once.
+    pub(crate) repeated: HashSet<String>,
     /// Those of the functions that return nothing.
     pub(crate) void: HashSet<String>,
     /// Structures and unions, and the numbers of all of that name.
@@ -164,7 +166,9 @@ impl Btf {
             match ty.kind() {
                 KIND_FUNC => {
                     if let Some(name) = self.wanted(ty.name, &filter) {
-                        found.functions.entry(name.to_owned()).or_insert(id);
+                        if *found.functions.entry(name.to_owned()).or_insert(id) != id {
+                            found.repeated.insert(name.to_owned());
+                        }
                         let prototype = self.get(ty.size_or_type);
                         if prototype.is_some_and(|prototype| prototype.size_or_type == 0) {
                             found.void.insert(name.to_owned());

@@ -1,8 +1,7 @@
 //! Which programs of a hook this kernel can run.
 
-use thiserror::Error;
-
 use crate::btf::BtfNames;
+use crate::find::{Target, Unavailable, find};
 use crate::hooks::{Hook, IN_SOFTIRQ, SOMETIMES_VOID};
 use crate::surface::{Surface, VMLINUX};
 use metrics::AttachKind;
@@ -24,57 +23,6 @@ pub(crate) struct Choice {
     pub(crate) taken: Option<(&'static [AttachKind], Target)>,
     /// Why each better set of programs was not taken.
     pub(crate) passed: Vec<String>,
-}
-
-/// A symbol of the running kernel.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Target {
-    /// Name as kprobes take it: `module:symbol`, or `symbol` in the kernel itself.
-    pub(crate) spec: String,
-    /// Address; 0 if the kernel hides it.
-    pub(crate) address: u64,
-}
-
-impl Target {
-    /// The module that the symbol is in; `None`: the kernel itself.
-    pub(crate) fn module(&self) -> Option<&str> {
-        self.spec.split_once(':').map(|(module, _)| module)
-    }
-}
-
-/// Why a set of programs cannot work on a kernel.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-enum Unavailable {
-    #[error("{0}")]
-    Unknown(String),
-    #[error("module {module} is not loaded")]
-    ModuleNotLoaded { module: &'static str },
-    #[error("{symbol} is not in this kernel, or was inlined")]
-    NoSymbol { symbol: &'static str },
-    #[error("{symbol} was optimized by the compiler and exists as {found} alone")]
-    Suffixed { symbol: &'static str, found: String },
-    #[error("{symbol} names {count} functions")]
-    Ambiguous { symbol: &'static str, count: usize },
-    #[error("ftrace cannot reach {symbol}")]
-    NotTraceable { symbol: &'static str },
-    #[error("this kernel has no BTF of {home}")]
-    NoBtf { home: String },
-    #[error("the BTF of {home} does not describe {symbol}")]
-    NoFunction { home: String, symbol: &'static str },
-    #[error("struct {name} is in no BTF of this kernel, and no external BTF was given")]
-    NoStruct { name: &'static str },
-    #[error("struct {name} is neither in this kernel's BTF nor in the external one")]
-    NoExternalStruct { name: &'static str },
-    #[error("the kernel hides the address of {symbol}")]
-    AddressHidden { symbol: &'static str },
-    #[error("{symbol} returns nothing in this kernel")]
-    Void { symbol: &'static str },
-    #[error("no BTF of this kernel says whether {symbol} returns anything")]
-    PerhapsVoid { symbol: &'static str },
-    #[error("kprobes were asked for")]
-    NotPreferred,
-    #[error("would miss what comes in an interrupt in the middle of another program")]
-    InterruptsOthers,
 }
 
 /// Chooses the best set of programs of a hook; `refused` are sets that this kernel has turned down.
@@ -200,51 +148,6 @@ fn check_result(symbol: &'static str, home: &str, surface: &Surface) -> Result<(
     }
 }
 
-/// Finds the hook's symbol: where it lives, and how kprobes name it.
-fn find(hook: &Hook, surface: &Surface) -> Result<(String, Target), Unavailable> {
-    let Hook { symbol, module, .. } = *hook;
-    let symbols = surface
-        .symbols
-        .as_ref()
-        .map_err(|error| Unavailable::Unknown(error.clone()))?;
-    let found: Vec<_> = symbols
-        .exact
-        .get(symbol)
-        .into_iter()
-        .flatten()
-        .filter(|found| found.module.as_deref().is_none_or(|home| home == module))
-        .collect();
-    match found[..] {
-        [one] => {
-            let target = Target {
-                spec: one
-                    .module
-                    .as_ref()
-                    .map_or_else(|| symbol.to_owned(), |m| format!("{m}:{symbol}")),
-                address: one.address,
-            };
-            Ok((
-                one.module.clone().unwrap_or_else(|| VMLINUX.to_owned()),
-                target,
-            ))
-        }
-        [] => Err(if let Some(suffixed) = symbols.suffixed.get(symbol) {
-            Unavailable::Suffixed {
-                symbol,
-                found: suffixed.join(", "),
-            }
-        } else if module != VMLINUX && !surface.modules.contains(module) {
-            Unavailable::ModuleNotLoaded { module }
-        } else {
-            Unavailable::NoSymbol { symbol }
-        }),
-        _ => Err(Unavailable::Ambiguous {
-            symbol,
-            count: found.len(),
-        }),
-    }
-}
-
 /// Are the hook's structures described, by the kernel's BTF or the external one?
 fn check_structs(hook: &Hook, home: &str, surface: &Surface) -> Result<(), Unavailable> {
     let describes = |names: &BtfNames, name: &str| names.structs.contains_key(name);
@@ -303,10 +206,11 @@ mod tests {
             address: 0x1000,
         };
         Surface {
-            symbols: Ok(Symbols {
+            symbols: Some(Ok(Symbols {
                 exact: [("f".to_owned(), vec![symbol])].into(),
                 suffixed: HashMap::new(),
-            }),
+            })),
+            data: HashMap::new(),
             modules: ["bluetooth".to_owned()].into(),
             btf: [("bluetooth".to_owned(), Ok(btf_names("f", "hci_dev")))].into(),
             external: None,
@@ -318,7 +222,7 @@ mod tests {
     }
 
     fn symbols(surface: &mut Surface) -> &mut Symbols {
-        surface.symbols.as_mut().unwrap()
+        surface.symbols.as_mut().unwrap().as_mut().unwrap()
     }
 
     /// Check that each thing that a kernel may lack leads to the next best choice, with its reason.
@@ -387,7 +291,7 @@ mod tests {
         "fexit: f names 2 functions; kprobe and kretprobe: f names 2 functions"
     )]
     #[case::symbols_unreadable(
-        |s: &mut Surface| s.symbols = Err("denied".to_owned()), None, "fexit: denied; kprobe and kretprobe: denied"
+        |s: &mut Surface| s.symbols = Some(Err("denied".to_owned())), None, "fexit: denied; kprobe and kretprobe: denied"
     )]
     fn choose_on_kernel_without_something_takes_next_best(
         #[case] change: fn(&mut Surface),

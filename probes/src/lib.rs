@@ -17,14 +17,17 @@
 //! ```
 
 mod attach;
+mod attempt;
 mod btf;
 mod choose;
 mod costs;
 mod decode;
 mod external;
+mod find;
 mod hooks;
 mod load;
 mod log;
+mod lookup;
 mod preempt;
 mod reduce;
 mod snapshot;

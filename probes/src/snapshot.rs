@@ -8,8 +8,8 @@ use metrics::{Family, Snapshot};
 use thiserror::Error;
 
 use crate::attach::{Attached, one_line, program};
-use crate::choose::Target;
 use crate::decode::{self, DecodeError, Entry};
+use crate::find::Target;
 use crate::hooks::MISSES_NOTHING;
 use crate::load::{Loaded, Probes};
 use crate::sys::recursion_misses;

@@ -11,16 +11,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::btf::{Btf, BtfNames};
+use crate::find::find_without_symbols;
 use crate::hooks::{Hook, SCO_FLOWCTL, STRUCTS, UNREGISTER, USER_CHANNEL};
+use crate::lookup::symbol_address;
 use crate::preempt::{kernel_is_preemptible, kernel_is_real_time};
 use crate::reduce::reduce;
+use crate::sys::{KernelBtfs, btf_bytes};
 use crate::tracefs::Tracefs;
+use metrics::AttachKind;
 
 /// The wanted names that a kernel has, by source. A source that could not be read says why.
 #[derive(Clone, Debug)]
 pub(crate) struct Surface {
-    /// Symbols.
-    pub(crate) symbols: Result<Symbols, String>,
+    /// Symbols; `None`: not read, since nobody asked ([`Surface::ask_symbols`]).
+    pub(crate) symbols: Option<Result<Symbols, String>>,
+    /// Data that were looked up one by one.
+    pub(crate) data: HashMap<String, Symbol>,
     /// Names of the modules that are loaded.
     pub(crate) modules: HashSet<String>,
     /// BTF, by module; the kernel itself is `vmlinux`.
@@ -60,21 +66,23 @@ pub(crate) struct Symbol {
 pub(crate) const VMLINUX: &str = "vmlinux";
 
 impl Surface {
-    /// Looks at the running kernel for what these hooks need.
-    pub(crate) fn of_running_kernel(hooks: &[&Hook], external: Option<&Path>) -> Self {
-        let symbols = wanted_symbols(hooks);
-        let mut wanted = symbols.clone();
+    /// Looks at the running kernel for what these hooks need; `btfs` are handles of its BTFs.
+    pub(crate) fn of_running_kernel(
+        hooks: &[&Hook],
+        external: Option<&Path>,
+        btfs: &KernelBtfs,
+    ) -> Self {
+        let mut wanted = wanted_symbols(hooks);
         wanted.extend(STRUCTS);
         wanted.extend([SCO_FLOWCTL, UNREGISTER, USER_CHANNEL]);
         let modules = fs::read_to_string("/proc/modules")
             .map_or_else(|_| HashSet::new(), |text| modules(&text));
         let homes: BTreeSet<&str> = hooks.iter().map(|hook| hook.module).collect();
         let external = external.map(read_external);
-        let (btf, types) = read_btfs(&homes, &wanted, external.as_ref());
-        Self {
-            symbols: File::open("/proc/kallsyms")
-                .and_then(|file| kallsyms(BufReader::with_capacity(BUFFER_BYTES, file), &symbols))
-                .map_err(|error| format!("failed to read /proc/kallsyms: {error}")),
+        let (btf, types) = read_btfs(&homes, &wanted, external.as_ref(), btfs);
+        let mut surface = Self {
+            symbols: None,
+            data: look_up_data(hooks, &modules),
             modules,
             btf,
             external: external.map(|read| read.map(|btf| btf.names(&wanted))),
@@ -82,6 +90,22 @@ impl Surface {
             traceable: None,
             preemptible: kernel_is_preemptible(),
             real_time: kernel_is_real_time(),
+        };
+        let is_unclear = |hook: &&Hook| find_without_symbols(hook, &surface).is_none();
+        if hooks.iter().any(is_unclear) {
+            surface.ask_symbols(hooks);
+        }
+        surface
+    }
+
+    /// Reads all symbols, unless that was done. It takes the kernel long to say them.
+    pub(crate) fn ask_symbols(&mut self, hooks: &[&Hook]) {
+        if self.symbols.is_none() {
+            let wanted = wanted_symbols(hooks);
+            let read = File::open("/proc/kallsyms")
+                .and_then(|file| kallsyms(BufReader::with_capacity(BUFFER_BYTES, file), &wanted));
+            let failed = |error| format!("failed to read /proc/kallsyms: {error}");
+            self.symbols = Some(read.map_err(failed));
         }
     }
 
@@ -130,6 +154,28 @@ impl Surface {
 
 /// More than the kernel gives at a time.
 const BUFFER_BYTES: usize = 1 << 16;
+
+/// Looks up where the data are that hooks read, and that BTF does not describe. What cannot be looked up
+/// is not there: kernels before 5.16 have no such look-up.
+fn look_up_data(hooks: &[&Hook], modules: &HashSet<String>) -> HashMap<String, Symbol> {
+    let is_datum = |hook: &&&Hook| hook.variants.iter().flat_map(|kinds| *kinds).all(is_run);
+    let look_up = |hook: &&Hook| {
+        let module = modules
+            .contains(hook.module)
+            .then(|| hook.module.to_owned());
+        let name = match &module {
+            Some(module) => format!("{module}:{}", hook.symbol),
+            None => hook.symbol.to_owned(),
+        };
+        let address = symbol_address(&name)?;
+        Some((hook.symbol.to_owned(), Symbol { module, address }))
+    };
+    hooks.iter().filter(is_datum).filter_map(look_up).collect()
+}
+
+const fn is_run(kind: &AttachKind) -> bool {
+    matches!(kind, AttachKind::Run)
+}
 
 fn wanted_symbols<'a>(hooks: &[&'a Hook]) -> HashSet<&'a str> {
     hooks.iter().map(|hook| hook.symbol).collect()
@@ -225,10 +271,11 @@ fn read_btfs(
     homes: &BTreeSet<&str>,
     wanted: &HashSet<&str>,
     external: Option<&Result<Btf, String>>,
+    btfs: &KernelBtfs,
 ) -> (Btfs, Option<Vec<u8>>) {
     let mut names = Btfs::new();
     let mut read = Vec::new();
-    let base = read_btf(VMLINUX, None);
+    let base = read_btf(VMLINUX, None, btfs);
     if let Some(Ok(base)) = &base {
         read.push((VMLINUX, Arc::clone(base)));
     }
@@ -237,7 +284,7 @@ fn read_btfs(
     }
     let base = base.and_then(Result::ok);
     for home in homes.iter().copied().filter(|home| *home != VMLINUX) {
-        match read_btf(home, base.clone()) {
+        match read_btf(home, base.clone(), btfs) {
             Some(Ok(btf)) => read.push((home, btf)),
             Some(Err(error)) => _ = names.insert(home.to_owned(), Err(error)),
             None => {}
@@ -272,14 +319,21 @@ fn claim<'a>(structs: &mut Structs<'a>, btf: &'a Btf, names: &BtfNames) {
 }
 
 /// The BTF of a module or of `vmlinux`; `None` if the kernel shows no such BTF.
-fn read_btf(home: &str, base: Option<Arc<Btf>>) -> Option<Result<Arc<Btf>, String>> {
+fn read_btf(
+    home: &str,
+    base: Option<Arc<Btf>>,
+    btfs: &KernelBtfs,
+) -> Option<Result<Arc<Btf>, String>> {
     let path = Path::new("/sys/kernel/btf").join(home);
-    if !path.exists() {
-        return None;
-    }
     let failed = |error: &dyn Display| format!("failed to read {}: {error}", path.display());
+    // In one piece, where sysfs gives a page at a time.
+    let whole = btfs.get(home).and_then(|btf| btf_bytes(btf).ok());
+    let read = match whole {
+        Some(bytes) => Ok(bytes),
+        None if !path.exists() => return None,
+        None => fs::read(&path).map_err(|error| failed(&error)),
+    };
     let parse = |bytes| Btf::parse(bytes, base).map_err(|error| failed(&error));
-    let read = fs::read(&path).map_err(|error| failed(&error));
     Some(read.and_then(parse).map(Arc::new))
 }
 

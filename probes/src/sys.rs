@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_sys::{
-    BPF_PROG_TYPE_TRACING, BPF_STATS_RUN_TIME, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type,
-    bpf_btf_get_fd_by_id, bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info,
-    bpf_enable_stats, bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load_opts, bpf_program,
-    libbpf_prog_handler_opts, libbpf_register_prog_handler, libbpf_unregister_prog_handler,
+    BPF_F_SLEEPABLE, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING, BPF_STATS_RUN_TIME,
+    BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type, bpf_btf_get_fd_by_id,
+    bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info, bpf_enable_stats,
+    bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load, bpf_prog_load_opts,
+    bpf_prog_test_run_opts, bpf_program, bpf_test_run_opts, libbpf_prog_handler_opts,
+    libbpf_register_prog_handler, libbpf_unregister_prog_handler,
 };
 
 /// Runs of a program that the kernel skipped, because it was already running on that CPU.
@@ -71,12 +73,15 @@ impl MemoryFile {
     }
 }
 
-/// The kernel's BTFs of modules, by the module's name: handles that attachments refer to.
+/// Handles of the kernel's BTFs, by the module's name; the kernel's own is `vmlinux`.
+pub(crate) type KernelBtfs = HashMap<String, OwnedFd>;
+
+/// The kernel's BTFs: handles that attachments refer to.
 ///
 /// # Errors
 ///
 /// What bpf(2) says; kernels before 5.11 have none of modules.
-pub(crate) fn module_btfs() -> io::Result<HashMap<String, OwnedFd>> {
+pub(crate) fn kernel_btfs() -> io::Result<KernelBtfs> {
     let mut found = HashMap::new();
     let mut id = 0;
     loop {
@@ -118,6 +123,72 @@ fn kernel_btf_name(btf: &OwnedFd) -> io::Result<Option<String>> {
     }
     let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
     Ok((info.kernel_btf != 0).then(|| name.to_string_lossy().into_owned()))
+}
+
+/// The bytes of a BTF.
+pub(crate) fn btf_bytes(btf: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    // Once for the length, once for the bytes.
+    for _ in 0..2 {
+        let mut info = bpf_btf_info {
+            btf: bytes.as_mut_ptr().expose_provenance() as u64,
+            btf_size: u32::try_from(bytes.len()).map_err(io::Error::other)?,
+            ..Default::default()
+        };
+        let mut length = u32::try_from(size_of::<bpf_btf_info>()).map_err(io::Error::other)?;
+        // SAFETY: `info` is writable for `length` bytes, and its one pointer is good for `btf_size`.
+        let result =
+            unsafe { bpf_btf_get_info_by_fd(btf.as_raw_fd(), &raw mut info, &raw mut length) };
+        if result < 0 {
+            return Err(io::Error::from_raw_os_error(-result));
+        }
+        bytes.resize(info.btf_size as usize, 0);
+    }
+    Ok(bytes)
+}
+
+/// Loads a program of type syscall and runs it once with this context, which it may write to; says what it
+/// returned. Instructions are numbers as they lie in memory.
+///
+/// # Errors
+///
+/// What bpf(2) says; kernels before 5.14 have no such programs.
+pub(crate) fn run_syscall_program(code: &[u64], context: &mut [u8]) -> io::Result<u32> {
+    let mut options = bpf_prog_load_opts {
+        sz: size_of::<bpf_prog_load_opts>() as u64,
+        prog_flags: BPF_F_SLEEPABLE,
+        ..Default::default()
+    };
+    // SAFETY: the strings end with 0, there are `len` instructions of 8 bytes each at the pointer, and all
+    // of it outlives the call.
+    let raw = unsafe {
+        bpf_prog_load(
+            BPF_PROG_TYPE_SYSCALL,
+            c"look_up".as_ptr(),
+            c"Dual BSD/GPL".as_ptr(),
+            code.as_ptr().cast(),
+            code.len() as u64,
+            &raw mut options,
+        )
+    };
+    if raw < 0 {
+        return Err(io::Error::from_raw_os_error(-raw));
+    }
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    let program = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut run = bpf_test_run_opts {
+        sz: size_of::<bpf_test_run_opts>() as u64,
+        ctx_in: context.as_mut_ptr().cast_const().cast(),
+        ctx_size_in: u32::try_from(context.len()).map_err(io::Error::other)?,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes `ctx_size_in` bytes at `ctx_in`, which is made from a pointer that
+    // may be written to.
+    let result = unsafe { bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut run) };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(run.retval)
 }
 
 /// A function as the kernel wants it named for fentry and fexit.
