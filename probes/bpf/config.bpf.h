@@ -11,12 +11,31 @@ struct config {
 	__u64 going;
 	/* Mask of HCI_SCO_FLOWCTL, 0 if the kernel has no such flag. */
 	__u64 sco_flowctl;
+	/* Mask of HCI_USER_CHANNEL. */
+	__u64 user_channel;
 	/* Does a program see hci_send_frame return? */
 	__u64 returns;
 };
-_Static_assert(sizeof(struct config) == 24, "the loader writes 24 bytes");
+_Static_assert(sizeof(struct config) == 32, "the loader writes 32 bytes");
 
 const volatile struct config config = {.returns = 1};
+
+static __always_inline __u64 hci_flags(const struct hci_dev *hdev)
+{
+	return BPF_CORE_READ(hdev, dev_flags[0]);
+}
+
+/* Do the device's SCO packets take slots? */
+static __always_inline bool hci_sco_flow_controlled(const struct hci_dev *hdev)
+{
+	return hci_flags(hdev) & config.sco_flowctl;
+}
+
+/* Is the device driven by a process, past the host? */
+static __always_inline bool hci_is_user_channel(const struct hci_dev *hdev)
+{
+	return hci_flags(hdev) & config.user_channel;
+}
 
 /*
  * Does the device go? What it still sends (a reset) and what still comes is not counted: its counters
@@ -24,9 +43,7 @@ const volatile struct config config = {.returns = 1};
  */
 static __always_inline bool hci_is_going(const struct hci_dev *hdev)
 {
-	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
-
-	return flags & config.going;
+	return hci_flags(hdev) & config.going;
 }
 
 #endif /* CONFIG_BPF_H */

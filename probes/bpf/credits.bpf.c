@@ -2,22 +2,24 @@
 /*
  * Credits family: free packet slots in the controllers, and the events that free them.
  *
- * Where: the entry of hci_send_frame, which each packet to a driver passes; the entry of
- * hci_event_packet, which each event passes that the host processes; and hci_dev_list, which
- * slots_run walks when the loader runs it. The code that changes the counters is inlined in every
- * kernel and cannot be probed.
- * Cost: a packet, some ten reads and one look-up; if the controller has both ACL and LE slots, also
- * a walk over its connections. Nothing at all runs for the gauges until a snapshot is taken.
+ * Where: hci_send_to_monitor, which hci_send_frame calls for each packet to a driver, before the
+ * scheduler takes the packet's slot, and hci_rx_work for each event before the host processes it; and
+ * hci_dev_list, which slots_run walks when the loader runs it. The code that changes the counters is
+ * inlined in every kernel and cannot be probed. For devices on the user channel the kernel counts
+ * nothing: user_channel.bpf.h does.
+ * Cost: a packet sent, some ten reads and one look-up; if the controller has both ACL and LE slots,
+ * also a walk over its connections. Other packets, three reads. Nothing at all runs for the gauges
+ * until a snapshot is taken.
  */
 #include "compat.bpf.h"
+#include "completed.bpf.h"
+#include "config.bpf.h"
 #include "drops.bpf.h"
 #include "times.bpf.h"
 
 /* Bounds of loops: what lies beyond is counted as dropped. */
 #define MAX_CONNECTIONS 128
-#define MAX_DEVICES     64
-/* An event holds at most 255 bytes: the number of entries, then 4 bytes each. */
-#define MAX_HANDLES     63
+#define MAX_DEVICES	64
 
 /* Free slots up to this number are counted one by one; more are counted together. */
 #define MAX_EXACT_SLOTS 256
@@ -30,16 +32,6 @@ enum pool {
 	POOL_UNKNOWN,
 };
 #define POOLS POOL_UNKNOWN
-
-/* What the loader knows and BTF cannot say to a program. */
-struct credits_config {
-	/* Mask of HCI_SCO_FLOWCTL in hci_dev.dev_flags, 0 if the kernel has no such flag: a member of an
-	 * anonymous enum, whose number differs between releases. */
-	__u64 sco_flowctl;
-	/* Mask of HCI_USER_CHANNEL. */
-	__u64 user_channel;
-};
-const volatile struct credits_config credits_config = {};
 
 struct pool_key {
 	__u16 hci;
@@ -202,21 +194,6 @@ static __always_inline unsigned int free_slots(const struct hci_dev *hdev, enum 
 	}
 }
 
-static __always_inline bool sco_flow_controlled(const struct hci_dev *hdev)
-{
-	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
-
-	return flags & credits_config.sco_flowctl;
-}
-
-/* Is the device driven by a process, past the host? */
-static __always_inline bool is_user_channel(const struct hci_dev *hdev)
-{
-	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
-
-	return flags & credits_config.user_channel;
-}
-
 /* Was the packet written to a raw HCI socket? Such packets pass the scheduler by and take no slot. */
 static __always_inline bool is_raw(const struct sk_buff *skb)
 {
@@ -249,7 +226,7 @@ static __always_inline enum pool pool_of_packet(const struct hci_dev *hdev,
 			count_drop(DROP_NO_ENTRY);
 		return pool;
 	case HCI_SCODATA_PKT:
-		return sco_flow_controlled(hdev) && !is_raw(skb) ? POOL_SCO : POOL_UNKNOWN;
+		return hci_sco_flow_controlled(hdev) && !is_raw(skb) ? POOL_SCO : POOL_UNKNOWN;
 	case HCI_ISODATA_PKT:
 		return is_raw(skb) ? POOL_UNKNOWN : iso_pool(hdev);
 	default:
@@ -297,11 +274,28 @@ static __always_inline void end_exhausted(const struct pool_key *key)
 	exhausted->since_ns = 0;
 }
 
-static __always_inline int handle_send(const struct hci_dev *hdev, const struct sk_buff *skb)
+/* A packet took a slot and left so many. */
+static __always_inline int count_send(const struct pool_key *key, __u64 left)
+{
+	struct sends *sends = sends_of(key);
+
+	if (!sends) {
+		count_drop(DROP_MAP_FULL);
+		return 0;
+	}
+	if (!left)
+		begin_exhausted(key);
+	sends->sum += left;
+	if (left < sends->minimum)
+		sends->minimum = left;
+	sends->packets[left <= MAX_EXACT_SLOTS ? left : MAX_EXACT_SLOTS + 1] += 1;
+	return 0;
+}
+
+static __always_inline int handle_sent(const struct hci_dev *hdev, const struct sk_buff *skb)
 {
 	enum pool pool = pool_of_packet(hdev, skb);
 	struct pool_key key = {};
-	struct sends *sends;
 	__u64 left;
 
 	if (pool == POOL_UNKNOWN)
@@ -311,21 +305,10 @@ static __always_inline int handle_send(const struct hci_dev *hdev, const struct 
 		count_drop(DROP_UNEXPECTED);
 		return 0;
 	}
-	left -= 1; /* what the scheduler stores once hci_send_frame has returned */
 	key.hci = BPF_CORE_READ(hdev, id);
 	key.pool = pool;
-	sends = sends_of(&key);
-	if (!sends) {
-		count_drop(DROP_MAP_FULL);
-		return 0;
-	}
-	if (!left)
-		begin_exhausted(&key);
-	sends->sum += left;
-	if (left < sends->minimum)
-		sends->minimum = left;
-	sends->packets[left <= MAX_EXACT_SLOTS ? left : MAX_EXACT_SLOTS + 1] += 1;
-	return 0;
+	/* What the scheduler stores once hci_send_frame has returned. */
+	return count_send(&key, left - 1);
 }
 
 static __always_inline void add_completed(const struct pool_key *key, __u64 events, __u64 packets)
@@ -341,52 +324,72 @@ static __always_inline void add_completed(const struct pool_key *key, __u64 even
 	}
 }
 
-static __always_inline int handle_event(const struct hci_dev *hdev, const struct sk_buff *skb)
+/* Packets of one link were completed. */
+static __always_inline void count_completed(struct pool_key *key, enum pool pool, __u16 count)
+{
+	key->pool = pool;
+	add_completed(key, 0, count);
+	if (count)
+		end_exhausted(key);
+}
+
+/* One entry of an event. With numbers as arguments, so that the verifier looks at it once. */
+__noinline int complete_entry(__u64 device, __u64 data, __u32 index)
+{
+	const struct hci_dev *hdev = (const void *)device;
+	struct pool_key key = {.hci = BPF_CORE_READ(hdev, id)};
+	struct completed_entry entry;
+
+	if (!completed_entry(data, index, &entry))
+		return -1;
+	count_completed(&key, pool_of_handle(device, entry.handle), entry.count);
+	return 0;
+}
+
+#include "user_channel.bpf.h"
+
+/* An event of the host's, or of the process that is in its place. */
+static __always_inline int handle_event(const struct hci_dev *hdev, const struct sk_buff *skb,
+					bool is_user)
 {
 	const unsigned char *data = BPF_CORE_READ(skb, data);
-	unsigned int len = BPF_CORE_READ(skb, len);
-	struct {
-		__u8 code;
-		__u8 parameters;
-		__u8 handles;
-	} header = {};
-	struct {
-		__u16 handle;
-		__u16 count;
-	} entry = {};
-	struct pool_key key = {};
+	struct pool_key key = {.hci = BPF_CORE_READ(hdev, id), .pool = POOL_UNKNOWN};
+	__u32 len = BPF_CORE_READ(skb, len);
+	__u8 code = 0;
+	__u32 entries;
 
-	if (bpf_probe_read_kernel(&header, 1, data)) {
+	if (bpf_probe_read_kernel(&code, sizeof(code), data)) {
 		count_drop(DROP_READ_FAILED);
 		return 0;
 	}
-	if (header.code != HCI_EV_NUM_COMP_PKTS)
+	if (code != HCI_EV_NUM_COMP_PKTS)
+		return is_user ? user_event(key.hci, (__u64)data, len) : 0;
+	if (!completed_entries(data, len, &entries))
 		return 0;
-	/* The host trusts the length of the packet, not that in the header: hci_num_comp_pkts_evt. */
-	if (len < sizeof(header) || bpf_probe_read_kernel(&header, sizeof(header), data) ||
-	    len - sizeof(header) < header.handles * sizeof(entry)) {
-		count_drop(DROP_MALFORMED);
-		return 0;
-	}
-	key.hci = BPF_CORE_READ(hdev, id);
-	key.pool = POOL_UNKNOWN;
 	add_completed(&key, 1, 0);
-	for (int i = 0; i < MAX_HANDLES; i++) {
-		if (i >= header.handles)
+	for (__u32 i = 0; i < MAX_HANDLES; i++) {
+		if (i >= entries)
 			return 0;
-		if (bpf_probe_read_kernel(&entry, sizeof(entry),
-					  data + sizeof(header) + i * sizeof(entry))) {
-			count_drop(DROP_READ_FAILED);
+		if (is_user ? user_complete_entry(key.hci, (__u64)data, i) :
+			      complete_entry(address_of(hdev), (__u64)data, i))
 			return 0;
-		}
-		key.pool = pool_of_handle(address_of(hdev), entry.handle);
-		add_completed(&key, 0, entry.count);
-		if (entry.count)
-			end_exhausted(&key);
 	}
-	if (header.handles > MAX_HANDLES)
-		count_drop(DROP_TRUNCATED);
 	return 0;
+}
+
+static __always_inline int handle_packet(const struct hci_dev *hdev, const struct sk_buff *skb)
+{
+	__u8 type = hci_skb_pkt_type(skb);
+
+	if (hci_is_going(hdev))
+		return 0;
+	if (hci_skb_incoming(skb))
+		return type == HCI_EVENT_PKT ? handle_event(hdev, skb, hci_is_user_channel(hdev)) : 0;
+	if (hci_is_user_channel(hdev))
+		return user_packet(BPF_CORE_READ(hdev, id), skb, type);
+	if (type == HCI_COMMAND_PKT)
+		return user_forget(BPF_CORE_READ(hdev, id));
+	return handle_sent(hdev, skb);
 }
 
 /* Forgets a device that goes, so that the next one of its number starts at 0. */
@@ -400,17 +403,11 @@ static __always_inline int handle_unregister(const struct hci_dev *hdev)
 		bpf_map_delete_elem(&credits_completed, &key);
 		bpf_map_delete_elem(&credits_exhausted, &key);
 	}
-	return 0;
+	return user_forget(key.hci);
 }
 
-/* Writes the counters of one device; 0, or -1 if the table has no room. */
-static __always_inline int store_slots(__u32 index, const struct hci_dev *hdev)
+static __always_inline void store_kernels(struct slots *slots, const struct hci_dev *hdev)
 {
-	struct slots *slots = bpf_map_lookup_elem(&credits_slots, &index);
-
-	if (!slots)
-		return -1;
-	slots->hci = BPF_CORE_READ(hdev, id);
 	slots->free[POOL_ACL] = free_slots(hdev, POOL_ACL);
 	slots->free[POOL_SCO] = free_slots(hdev, POOL_SCO);
 	slots->free[POOL_LE] = free_slots(hdev, POOL_LE);
@@ -419,8 +416,26 @@ static __always_inline int store_slots(__u32 index, const struct hci_dev *hdev)
 	slots->capacity[POOL_SCO] = BPF_CORE_READ(hdev, sco_pkts);
 	slots->capacity[POOL_LE] = BPF_CORE_READ(hdev, le_pkts);
 	slots->capacity[POOL_ISO] = hci_iso_pkts(hdev);
-	slots->sco_flow_control = sco_flow_controlled(hdev);
-	slots->user_channel = is_user_channel(hdev);
+	slots->sco_flow_control = hci_sco_flow_controlled(hdev);
+}
+
+/*
+ * Writes the counters of one device; 0, or -1 if the table has no room. With numbers as arguments, so
+ * that the verifier looks at it once and not once for each device.
+ */
+__noinline int store_slots(__u32 index, __u64 device)
+{
+	const struct hci_dev *hdev = (const void *)device;
+	struct slots *slots = bpf_map_lookup_elem(&credits_slots, &index);
+
+	if (!slots)
+		return -1;
+	slots->hci = BPF_CORE_READ(hdev, id);
+	slots->user_channel = hci_is_user_channel(hdev);
+	if (slots->user_channel)
+		user_store(slots);
+	else
+		store_kernels(slots, hdev);
 	return 0;
 }
 
@@ -438,35 +453,23 @@ static __always_inline int handle_run(const struct list_head *head)
 			return i;
 		if (!node)
 			break;
-		if (store_slots(i, (const void *)node - bpf_core_field_offset(struct hci_dev, list)))
+		if (store_slots(i, (__u64)node - bpf_core_field_offset(struct hci_dev, list)))
 			break;
 		node = BPF_CORE_READ(node, next);
 	}
 	return node == head ? MAX_DEVICES : -1;
 }
 
-SEC("fentry/hci_send_frame")
-int BPF_PROG(hci_send_frame_fentry, struct hci_dev *hdev, struct sk_buff *skb)
+SEC("fentry/hci_send_to_monitor")
+int BPF_PROG(hci_send_to_monitor_fentry, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_send(hdev, skb);
+	return handle_packet(hdev, skb);
 }
 
-SEC("kprobe/hci_send_frame")
-int BPF_KPROBE(hci_send_frame_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
+SEC("kprobe/hci_send_to_monitor")
+int BPF_KPROBE(hci_send_to_monitor_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_send(hdev, skb);
-}
-
-SEC("fentry/hci_event_packet")
-int BPF_PROG(hci_event_packet_fentry, struct hci_dev *hdev, struct sk_buff *skb)
-{
-	return handle_event(hdev, skb);
-}
-
-SEC("kprobe/hci_event_packet")
-int BPF_KPROBE(hci_event_packet_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
-{
-	return handle_event(hdev, skb);
+	return handle_packet(hdev, skb);
 }
 
 SEC("fentry/hci_unregister_dev")

@@ -11,6 +11,7 @@
  * in a controller goes with the link.
  */
 #include "compat.bpf.h"
+#include "completed.bpf.h"
 #include "config.bpf.h"
 #include "drops.bpf.h"
 #include "sending.bpf.h"
@@ -23,8 +24,6 @@
 #define MAX_IN_FLIGHT 64
 /* Packets in queues of all links together that are followed. */
 #define MAX_QUEUED 4096
-/* An event holds at most 255 bytes: the number of entries, then 4 bytes each. */
-#define MAX_HANDLES 63
 
 enum link_kind {
 	KIND_ACL,
@@ -191,13 +190,6 @@ static __always_inline void enter_controller(struct link *link, __u64 now)
 	link->followed += 1;
 }
 
-static __always_inline bool sco_flow_controlled(const struct hci_dev *hdev)
-{
-	__u64 flags = BPF_CORE_READ(hdev, dev_flags[0]);
-
-	return flags & config.sco_flowctl;
-}
-
 static __always_inline int handle_sent(const struct hci_dev *hdev, const struct sk_buff *skb,
 				       __u8 type)
 {
@@ -220,7 +212,7 @@ static __always_inline int handle_sent(const struct hci_dev *hdev, const struct 
 	}
 	leave_queue(link, skb, key.hci, is_continuation(type, header), now);
 	/* Such packets are never completed. */
-	if (type == HCI_SCODATA_PKT && !sco_flow_controlled(hdev))
+	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(hdev))
 		return 0;
 	enter_controller(link, now);
 	latency = latency_of(key.hci, link->kind);
@@ -288,12 +280,16 @@ static __always_inline void complete(const struct link_key *key, __u32 packets, 
 		__sync_fetch_and_add(&latency->unmatched, packets - matched);
 }
 
-/* As complete, with numbers as arguments: the verifier looks at it once. */
-__noinline int complete_packets(__u32 hci, __u32 handle, __u32 packets, __u64 now)
+/* Completes what one entry of an event says. With numbers as arguments: the verifier looks at it once. */
+__noinline int complete_entry(__u32 hci, __u64 data, __u32 index, __u64 now)
 {
-	struct link_key key = {.hci = hci, .handle = handle};
+	struct link_key key = {.hci = hci};
+	struct completed_entry entry;
 
-	complete(&key, packets, now);
+	if (!completed_entry(data, index, &entry))
+		return -1;
+	key.handle = entry.handle & 0x0fff;
+	complete(&key, entry.count, now);
 	return 0;
 }
 
@@ -314,30 +310,14 @@ static __always_inline void forget_link(const struct link_key *key, bool counts)
 static __always_inline int handle_completed(__u16 hci, const unsigned char *data, __u32 len)
 {
 	__u64 now = bpf_ktime_get_ns();
-	__u8 header[3];
-	struct {
-		__u16 handle;
-		__u16 count;
-	} entry;
+	__u32 entries;
 
-	/* The host trusts the length of the packet, not that in the header: hci_num_comp_pkts_evt. */
-	if (len < sizeof(header) || bpf_probe_read_kernel(header, sizeof(header), data) ||
-	    len - sizeof(header) < header[2] * sizeof(entry)) {
-		count_drop(DROP_MALFORMED);
+	if (!completed_entries(data, len, &entries))
 		return 0;
-	}
-	for (int i = 0; i < MAX_HANDLES; i++) {
-		if (i >= header[2])
+	for (__u32 i = 0; i < MAX_HANDLES; i++) {
+		if (i >= entries || complete_entry(hci, (__u64)data, i, now))
 			return 0;
-		if (bpf_probe_read_kernel(&entry, sizeof(entry),
-					  data + sizeof(header) + i * sizeof(entry))) {
-			count_drop(DROP_READ_FAILED);
-			return 0;
-		}
-		complete_packets(hci, entry.handle & 0x0fff, entry.count, now);
 	}
-	if (header[2] > MAX_HANDLES)
-		count_drop(DROP_TRUNCATED);
 	return 0;
 }
 

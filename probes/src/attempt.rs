@@ -178,17 +178,15 @@ impl Attempt<'_> {
         config.set_initial_value(&bytes).map_err(one_line)
     }
 
-    /// The words of `struct credits_config` in `bpf/credits.bpf.c`, or of `struct config` in
-    /// `bpf/config.bpf.h`.
-    fn configuration(&self, plan: &Plan) -> Option<Vec<u64>> {
-        let sco_flowctl = self.surface.flag(SCO_FLOWCTL);
+    /// The words of `struct config` in `bpf/config.bpf.h`.
+    fn configuration(&self, plan: &Plan) -> Option<[u64; 4]> {
         match self.family {
-            Family::Credits => Some(vec![sco_flowctl, self.surface.flag(USER_CHANNEL)]),
-            Family::Latency | Family::Hci => {
+            Family::Credits | Family::Latency | Family::Hci => {
                 let returns = |kind| matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe);
                 let returns = chosen(plan).any(|(_, _, kind, _)| returns(kind));
-                let going = self.surface.flag(UNREGISTER);
-                Some(vec![going, sco_flowctl, u64::from(returns)])
+                let flags = [UNREGISTER, SCO_FLOWCTL, USER_CHANNEL];
+                let [going, sco_flowctl, user_channel] = flags.map(|flag| self.surface.flag(flag));
+                Some([going, sco_flowctl, user_channel, u64::from(returns)])
             }
             Family::Socket | Family::Buffer | Family::Urb | Family::Probe => None,
         }

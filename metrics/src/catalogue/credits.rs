@@ -20,12 +20,15 @@ pub static SLOTS_FREE: Metric = Metric {
     help: "Packets of this kind that the host may send before the controller reports completed ones",
     meaning: "hci_dev.acl_cnt, sco_cnt, le_cnt or iso_cnt at the moment the snapshot is taken, for \
               each device that exists. 0 means that packets wait in the host. A pool that the \
-              controller does not have has capacity 0 and no series here.",
+              controller does not have has capacity 0 and no series here. For a device on the user \
+              channel, for which the kernel counts nothing, it is worked out from the packets that \
+              cross: capacity, less those sent, plus those completed or gone with their link.",
     functions: &["bluetooth:hci_dev_list"],
     caveats: &[
         "sco stays at its capacity unless the kernel uses SCO flow control, which no hardware \
          driver turns on up to 7.3.",
-        "A device on the user channel is driven by a process, past these counters: they stand still.",
+        "A device on the user channel has series from the process's Reset and Read Buffer Size on; \
+         none if the probes were loaded after these.",
         "A device that is down keeps the numbers that it had, or has 0 where the kernel \
          zeroes them on close (commit cdf88b35e06f, 2026, and stable releases). One that was reset \
          by ioctl HCIDEVRESET has 0 until it was down and up: the kernel does not ask again.",
@@ -41,9 +44,10 @@ pub static SLOTS_CAPACITY: Metric = Metric {
     labels: &[HCI, KIND],
     help: "Packets of this kind that the controller can hold, as it said itself",
     meaning: "hci_dev.acl_pkts, sco_pkts, le_pkts or iso_pkts at the moment the snapshot is taken. \
-              A device that was never up has none. Only pools above 0 have a series.",
-    functions: &["bluetooth:hci_dev_list"],
-    caveats: &[],
+              A device that was never up has none. Only pools above 0 have a series. For a device on \
+              the user channel it is what the controller has answered to the process.",
+    functions: &["bluetooth:hci_dev_list", "bluetooth:hci_send_to_monitor"],
+    caveats: &[SLOTS_FREE.caveats[1]],
 };
 
 /// Lowest value after a send.
@@ -75,10 +79,10 @@ pub static SLOTS_AT_SEND: Metric = Metric {
               returned. With capacity C and n packets that the controller has not yet completed, \
               the n-th of them included, the value is C - n. The number of values is the number of \
               packets that took a slot: fragments count one by one. Commands, packets written to a \
-              raw HCI socket or on the user channel, and SCO packets without SCO flow control take \
-              none and are not in it. A packet that the driver refuses has taken its slot all the \
-              same.",
-    functions: &["bluetooth:hci_send_frame", "bluetooth:hci_tx_work"],
+              raw HCI socket, and SCO packets without SCO flow control take none and are not in \
+              it. A packet that the driver refuses has taken its slot all the same. A packet that a \
+              process sends on the user channel takes a slot of those that it was told of.",
+    functions: &["bluetooth:hci_send_to_monitor", "bluetooth:hci_tx_work"],
     caveats: &[
         "The scheduler's counter is changed in code that is inlined everywhere, so the value is \
          worked out, never read, at the moment it is stored.",
@@ -111,9 +115,9 @@ pub static COMPLETED_PACKETS: Metric = Metric {
               rejects as malformed are not in it; bluetooth_probe_drops_total counts them.",
     functions: &[
         "bluetooth:hci_num_comp_pkts_evt",
-        "bluetooth:hci_event_packet",
+        "bluetooth:hci_send_to_monitor",
     ],
-    caveats: &["A device on the user channel is driven by a process: its events are not in it."],
+    caveats: &["For a device on the user channel, links are known from the process's Reset on."],
 };
 
 /// Events that report completed packets.
@@ -123,7 +127,7 @@ pub static COMPLETED_PACKETS_EVENTS: Metric = Metric {
     kind: Kind::Counter,
     unit: Unit::Count,
     labels: &[HCI],
-    help: "Number Of Completed Packets events that the host processed",
+    help: "Number Of Completed Packets events that the host, or the process in its place, was given",
     meaning: "One for each well-formed event, whatever number of handles it names. Together with \
               bluetooth_hci_completed_packets_total it says how many packets a controller \
               acknowledges at a time.",
@@ -143,7 +147,7 @@ pub static SLOTS_EXHAUSTED: Metric = Metric {
               this kind wait in the host. The sum over a period is the time for which the \
               controller, or the air behind it, was the bottleneck. A pool that is empty now gives \
               its value when slots come back; one whose device goes gives none.",
-    functions: &["bluetooth:hci_send_frame", "bluetooth:hci_event_packet"],
+    functions: &["bluetooth:hci_send_to_monitor"],
     caveats: &[
         "Slots that come back because a link ends, or the controller is reset, without an event that \
          reports completed packets, do not end the time.",
@@ -160,7 +164,8 @@ pub static SCO_FLOW_CONTROL: Metric = Metric {
     help: "1 if the host counts SCO packets against the controller's slots, else 0",
     meaning: "Flag HCI_SCO_FLOWCTL of the device, which the kernel sets when the controller has \
               accepted Write Synchronous Flow Control Enable. At 0, slots of kind sco stand still \
-              and say nothing.",
+              and say nothing. For a device on the user channel: whether its process has had it \
+              accepted.",
     functions: &["bluetooth:hci_dev_list"],
     caveats: &["Kernels that have no such flag never count SCO packets: 0."],
 };
@@ -173,9 +178,9 @@ pub static USER_CHANNEL: Metric = Metric {
     unit: Unit::Count,
     labels: &[HCI],
     help: "1 if a process drives the device over the user channel, past the kernel's host, else 0",
-    meaning: "Flag HCI_USER_CHANNEL of the device. At 1 the kernel's counters of slots stand still, \
-              whatever the process sends: every other metric of this family says nothing about \
-              the device.",
+    meaning: "Flag HCI_USER_CHANNEL of the device. At 1 the kernel hands packets through and counts \
+              none of them: every other metric of this family is then worked out from the packets \
+              that cross, as the process has to count them itself.",
     functions: &["bluetooth:hci_dev_list"],
-    caveats: &[],
+    caveats: &[SLOTS_FREE.caveats[1]],
 };

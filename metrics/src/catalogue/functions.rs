@@ -49,7 +49,6 @@ pub static FUNCTIONS: &[Function] = functions! {
     "bluetooth:hci_send_iso" "net/bluetooth/hci_core.c" "each ISO packet into its queue";
     "bluetooth:hci_send_to_monitor" "net/bluetooth/hci_sock.c" "each packet either way, for monitors";
     "bluetooth:hci_tx_work" "net/bluetooth/hci_core.c" "the scheduler of data packets, one run of it";
-    "bluetooth:hci_event_packet" "net/bluetooth/hci_event.c" "each event that the host processes";
     "bluetooth:hci_num_comp_pkts_evt" "net/bluetooth/hci_event.c" "each Number Of Completed Packets event";
     "bluetooth:hci_cmd_work" "net/bluetooth/hci_core.c" "the scheduler of commands, one run of it";
     "bluetooth:hci_cmd_timeout" "net/bluetooth/hci_core.c" "a command that the controller did not answer";

@@ -1,4 +1,4 @@
-//! The credits family: packets to the driver, events from the controller, the list of devices.
+//! The credits family: packets to the driver and events from the controller, the list of devices.
 
 use super::{DEVICE_LIST, ENTRY, Feed, Hook, Partial};
 use metrics::AttachKind::Run;
@@ -12,10 +12,10 @@ const ISO: &[(&str, &str)] = &[("kind", "iso")];
 
 /// Kernels before 6.0 have no pool for ISO.
 pub(super) const PARTIAL: &[Partial] = &[
-    iso("hci_send_frame", &SLOTS_AT_SEND),
-    iso("hci_send_frame", &SLOTS_MINIMUM),
-    iso("hci_event_packet", &COMPLETED_PACKETS),
-    iso("hci_event_packet", &SLOTS_EXHAUSTED),
+    iso("hci_send_to_monitor", &SLOTS_AT_SEND),
+    iso("hci_send_to_monitor", &SLOTS_MINIMUM),
+    iso("hci_send_to_monitor", &COMPLETED_PACKETS),
+    iso("hci_send_to_monitor", &SLOTS_EXHAUSTED),
     iso("slots", &SLOTS_FREE),
     iso("slots", &SLOTS_CAPACITY),
 ];
@@ -36,11 +36,11 @@ const fn iso(event: &'static str, metric: &'static Metric) -> Partial {
 /// The events.
 pub(super) const HOOKS: &[Hook] = &[
     Hook {
-        event: "hci_send_frame",
+        event: "hci_send_to_monitor",
         module: "bluetooth",
-        symbol: "hci_send_frame",
+        symbol: "hci_send_to_monitor",
         variants: ENTRY,
-        structs: &["hci_dev", "hci_conn"],
+        structs: &["hci_dev", "hci_conn", "bt_skb_cb"],
         feeds: &[
             Feed {
                 metric: &SLOTS_AT_SEND,
@@ -50,15 +50,6 @@ pub(super) const HOOKS: &[Hook] = &[
                 metric: &SLOTS_MINIMUM,
                 labels: &[],
             },
-        ],
-    },
-    Hook {
-        event: "hci_event_packet",
-        module: "bluetooth",
-        symbol: "hci_event_packet",
-        variants: ENTRY,
-        structs: &["hci_dev", "hci_conn"],
-        feeds: &[
             Feed {
                 metric: &COMPLETED_PACKETS,
                 labels: &[],
