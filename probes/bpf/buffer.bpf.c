@@ -24,6 +24,12 @@
 /* One more than the largest BTPROTO_*. */
 #define PROTOCOLS 9
 
+/* Where writes that are turned away are counted, by cause. A negative control takes one for the other. */
+#ifndef TURNED_AWAY_FULL
+#define TURNED_AWAY_FULL full
+#define TURNED_AWAY_SUSPENDED suspended
+#endif
+
 /* Inclusive upper bounds; the catalogue has the same. */
 #define BYTE_BOUNDS 14
 #define FILL_BOUNDS 13
@@ -190,7 +196,7 @@ static __always_inline void count_alloc(const struct sock *sk, bool allocated, c
 		return;
 	buffer = buffer_of(sk);
 	if (buffer)
-		buffer->full += 1;
+		buffer->TURNED_AWAY_FULL += 1;
 }
 
 static __always_inline void count_wait(const struct sock *sk, int ret)
@@ -201,7 +207,7 @@ static __always_inline void count_wait(const struct sock *sk, int ret)
 		return;
 	buffer = buffer_of(sk);
 	if (buffer)
-		buffer->suspended += 1;
+		buffer->TURNED_AWAY_SUSPENDED += 1;
 }
 
 static __always_inline struct call_key call_key(enum function function)

@@ -77,12 +77,14 @@ pub fn external_btf(folder: &Path) -> Option<PathBuf> {
 /// Objects that count wrong on purpose, and the family whose place each takes.
 ///
 /// `socket_off_by_one.bpf.o` counts the first call of each series of
-/// `bluetooth_socket_calls_total` twice, `hci_off_by_one.bpf.o` the first packet of each series of
+/// `bluetooth_socket_calls_total` twice; `buffer_with_bias.bpf.o` takes each buffer for a byte fuller than it is,
+/// `buffer_causes_swapped.bpf.o` one cause of EAGAIN for the other; `hci_off_by_one.bpf.o` the first packet of each series of
 /// `bluetooth_hci_packets_total`; `urb_off_by_one.bpf.o` each
 /// completed URB; `latency_halved.bpf.o` and `urb_halved.bpf.o` take each time for half as long as it was.
 pub const NEGATIVE_CONTROLS: &[(Family, &str)] = &[
     (Family::Socket, "socket_off_by_one.bpf.o"),
     (Family::Buffer, "buffer_with_bias.bpf.o"),
+    (Family::Buffer, "buffer_causes_swapped.bpf.o"),
     (Family::Urb, "urb_off_by_one.bpf.o"),
     (Family::Urb, "urb_halved.bpf.o"),
     (Family::Latency, "latency_halved.bpf.o"),

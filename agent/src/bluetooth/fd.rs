@@ -220,24 +220,33 @@ pub(super) fn ioctl_struct<T: Plain>(
 
 /// SO_RCVTIMEO and SO_SNDTIMEO, so that no call waits for ever.
 pub(super) fn set_timeouts(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
-    let timeout = libc::timeval {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_usec: 0,
-    };
     for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        let pointer = (&raw const timeout).cast::<c_void>();
-        // SAFETY: `pointer` is good for one timeval.
-        check(unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                option,
-                pointer,
-                length_of::<libc::timeval>(),
-            )
-        })?;
+        set_timeout(socket, option, limit)?;
     }
     Ok(())
+}
+
+/// One of them; zero: none.
+pub(super) fn set_timeout(
+    socket: BorrowedFd<'_>,
+    option: c_int,
+    limit: Duration,
+) -> io::Result<()> {
+    let timeout = libc::timeval {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: limit.subsec_micros().into(),
+    };
+    let pointer = (&raw const timeout).cast::<c_void>();
+    // SAFETY: `pointer` is good for one timeval.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            pointer,
+            length_of::<libc::timeval>(),
+        )
+    })
 }
 
 fn as_sockaddr<T: Plain>(address: &T) -> (*const libc::sockaddr, socklen_t) {

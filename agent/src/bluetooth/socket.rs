@@ -238,6 +238,15 @@ impl Socket {
         memory::occupied(self.protocol().label(), inode)
     }
 
+    /// Has writes that wait give up after so long; `None`: after the usual time.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_write_limit(&self, limit: Option<Duration>) -> io::Result<()> {
+        let limit = limit.unwrap_or(CALL_TIMEOUT);
+        fd::set_timeout(self.socket.as_fd(), libc::SO_SNDTIMEO, limit)
+    }
+
     /// send(2).
     ///
     /// # Errors

@@ -227,6 +227,11 @@ impl Stage<'_> {
         let mut messages = 0;
         let mut occupied = Vec::new();
         let crossed = self.controllers.crossed()?;
+        let limit = |limit| {
+            let set = self.socket(name)?.set_write_limit(limit);
+            set.context("failed to set SO_SNDTIMEO")
+        };
+        limit(Some(SUSPENDED_WRITE))?;
         while self.try_write(name, messages, bytes)? {
             messages += 1;
             let now = self.socket(name)?.occupied();
@@ -238,6 +243,7 @@ impl Stage<'_> {
                 "a full socket took one more"
             );
         }
+        limit(None)?;
         let still = self.controllers.crossed()? == crossed;
         self.filled.insert(name.to_owned(), (bytes, messages));
         self.report_buffer(name, occupied, still)
@@ -450,6 +456,9 @@ impl Stage<'_> {
     }
 }
 
+/// Some kernels let a write wait on a channel that is suspended even if it says that it will not: 5.10's `bt_sock_wait_ready()` looks for
+/// O_NONBLOCK among the flags of the call, where only MSG_DONTWAIT can be. It ends with EAGAIN all the same.
+const SUSPENDED_WRITE: Duration = Duration::from_millis(20);
 const QUIET_PATIENCE: Duration = Duration::from_secs(30);
 const QUIET_PAUSE: Duration = Duration::from_millis(10);
 

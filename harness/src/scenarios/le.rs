@@ -49,6 +49,39 @@ pub(super) fn coc(name: &str, about: &str, messages: [u32; 2]) -> Scenario {
     scenario(name, about, [7, 5], steps)
 }
 
+/// A peer that gives no credits, since its controller takes nothing more: the channel is suspended, and writes that do not wait are turned
+/// away although the buffer has room. Each message is one PDU.
+///
+/// Kernel: l2cap_core.c l2cap_chan_send() suspends the channel with its last credit; bluetooth/af_bluetooth.c bt_sock_wait_ready().
+pub(super) fn l2cap_le_coc_suspended() -> Scenario {
+    const PEERS_SLOTS: u16 = 5;
+    let (client, server) = (|| "client".to_owned(), || "server".to_owned());
+    let acks = |policy| Step::Acks {
+        controller: 1,
+        policy,
+    };
+    let flush = || Step::FlushAcks { controller: 1 };
+    let mtu = Some(MTU);
+    let mut steps = Vec::from(connected(Service::L2capLe { spsm: SPSM, mtu }));
+    steps.push(Step::Quiet { milliseconds: 100 });
+    steps.extend([acks(AckPolicy::OnCommand), flush()]);
+    // Takes every slot of the peer's, so that its credits wait behind them.
+    steps.push(transfer("server", "client", u32::from(PEERS_SLOTS), 83));
+    steps.push(Step::FillUntilFull {
+        socket: client(),
+        bytes: 97,
+        further: 18,
+    });
+    steps.extend([acks(AckPolicy::Batch(PEERS_SLOTS)), flush()]);
+    steps.push(Step::Drain {
+        from: client(),
+        to: server(),
+    });
+    steps.push(transfer("client", "server", 17, 1301));
+    let about = "an LE channel whose peer gives no credits: 19 writes are turned away";
+    scenario("l2cap-le-coc-suspended", about, [7, PEERS_SLOTS], steps)
+}
+
 /// Service data units both ways over a connected isochronous stream.
 pub(super) fn iso_cis() -> Scenario {
     let mut steps = vec![Step::Require {

@@ -33,6 +33,7 @@ pub fn all() -> Vec<Scenario> {
         delay::waiting_packets(),
         delay::slow_command(),
         le::l2cap_le_coc(),
+        le::l2cap_le_coc_suspended(),
         le::iso_cis(),
         audio::sco_cvsd(),
         audio::sco_msbc(),

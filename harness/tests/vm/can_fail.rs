@@ -122,6 +122,29 @@ fn buffer_with_bias_differs_in_bytes_and_times() {
     );
 }
 
+/// Check that a probe that takes a channel without credits for a full buffer is found, in this metric alone.
+#[test]
+fn cause_of_eagain_swapped_differs_in_both_causes() {
+    let swapped = "buffer_causes_swapped.bpf.o";
+    let differences = with_object("l2cap-le-coc-suspended", "buffer.bpf.o", swapped);
+    let values: Vec<_> = differences
+        .iter()
+        .map(|d| (d.labels.as_str(), d.expected.as_str(), d.observed.as_str()))
+        .collect();
+    let metrics = differences.iter().map(|d| d.metric.as_str());
+    assert!(
+        metrics.eq(["bluetooth_socket_would_block_total"; 2]),
+        "{differences:?}"
+    );
+    assert_eq!(
+        values,
+        [
+            (r#"{cause="full",proto="l2cap"}"#, "nothing", "19"),
+            (r#"{cause="suspended",proto="l2cap"}"#, "19", "nothing"),
+        ]
+    );
+}
+
 /// Check that a packet that the controller swallows is missed.
 #[test]
 fn packet_swallowed_by_controller_fails_the_transfer() {
