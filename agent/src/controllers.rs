@@ -178,7 +178,10 @@ impl Controllers {
     pub(crate) fn act(&self, number: usize, action: DeviceAction) -> anyhow::Result<()> {
         let place = self.place(number)?;
         let done = match action {
-            DeviceAction::Up => return self.up(place),
+            DeviceAction::Up => {
+                await_there(&self.control, place.hci)?;
+                return self.up(place);
+            }
             DeviceAction::Down => self.control.bring_down(place.hci),
             DeviceAction::Reset => self.control.reset(place.hci),
         };
@@ -375,6 +378,18 @@ fn await_device(control: &DeviceControl, before: &[u16]) -> anyhow::Result<u16> 
         sleep(PLUG_PAUSE);
     }
     bail!("no new device within {PLUG_PATIENCE:?}")
+}
+
+/// Waits until a device is there: one whose driver was loaded again may come late.
+fn await_there(control: &DeviceControl, hci: u16) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PLUG_PATIENCE;
+    while Instant::now() < deadline {
+        if control.list()?.contains(&hci) {
+            return Ok(());
+        }
+        sleep(PLUG_PAUSE);
+    }
+    bail!("there is no hci{hci} within {PLUG_PATIENCE:?}")
 }
 
 /// Waits until a device is gone.

@@ -132,27 +132,32 @@ pub(super) fn unplug_mid_traffic() -> Scenario {
     )
 }
 
-/// The driver is taken out of the kernel, and put in again, while the probes are attached.
+/// The driver is taken out of the kernel under two dongles, and put in again, while the probes are attached: it has the dongles again. What
+/// counts is counted after they were pulled out and put in.
 pub(super) fn driver_reload() -> Scenario {
     let mut steps = connected(l2cap(L2capMode::Basic));
     steps.push(transfer("client", "server", 29, 281));
+    // Sockets keep a device's number taken.
+    steps.extend([close("client"), await_hang_up("server"), close("server")]);
+    steps.push(Step::ReloadModule {
+        module: "btusb".to_owned(),
+    });
+    steps.extend([act(0, DeviceAction::Up), act(1, DeviceAction::Up)]);
+    steps.push(connect("client", "server"));
+    steps.push(transfer("client", "server", 31, 283));
+    steps.push(Step::Quiet { milliseconds: 100 });
     for controller in [0, 1] {
         steps.push(Step::Unplug { controller });
     }
     steps.extend(hang_up());
-    steps.push(close("listener"));
-    steps.push(Step::ReloadModule {
-        module: "btusb".to_owned(),
-    });
     for controller in [0, 1] {
         steps.push(Step::Plug { controller });
     }
-    steps.push(listen(l2cap(L2capMode::Basic)));
     steps.push(connect("client", "server"));
-    steps.push(transfer("client", "server", 31, 283));
+    steps.push(transfer("client", "server", 37, 293));
     usb(
         "usb-driver-reload",
-        "two dongles whose driver is unloaded and loaded again under the probes",
+        "two dongles whose driver is unloaded and loaded again under them and under the probes",
         steps,
     )
 }
@@ -160,8 +165,8 @@ pub(super) fn driver_reload() -> Scenario {
 /// One controller on USB, the other on vhci: packets of one go through URBs, those of the other do not.
 pub(super) fn beside_vhci() -> Scenario {
     let mut steps = connected(l2cap(L2capMode::Basic));
-    steps.push(transfer("client", "server", 37, 293));
-    steps.push(transfer("server", "client", 41, 307));
+    steps.push(transfer("client", "server", 41, 307));
+    steps.push(transfer("server", "client", 43, 311));
     let about = "messages both ways between a USB dongle and a controller on vhci";
     let mut scenario = scenario("usb-and-vhci", about, steps);
     scenario.transports = vec![Transport::Usb, Transport::Vhci];
