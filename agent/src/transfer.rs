@@ -3,7 +3,7 @@
 use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use anyhow::{Context as _, bail, ensure};
-use evidence::{Direction, Protocol, Traffic};
+use evidence::{Direction, Traffic, Voice};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -45,14 +45,17 @@ pub(crate) fn transfer(streams: &[Stream<'_>], calls: &CallLog) -> anyhow::Resul
 /// How many messages may be between writer and reader. L2CAP's basic mode drops what finds a full
 /// receive buffer (Kernel: l2cap_sock_recv_cb()): 64 small messages fill a third of the default.
 const WINDOW_MESSAGES: u32 = 64;
-/// The same for voice. A USB host without back-pressure drops what its queue does not hold: 120 packets, of which an idle stream may take 60;
-/// a frame makes up to 7.
-const WINDOW_VOICE: u32 = 8;
+/// The same for voice, in packets on USB: a host without back-pressure drops what its queue does not hold, which is 120, of which an idle stream
+/// may take 60.
+const WINDOW_VOICE_PACKETS: u32 = 54;
 
-const fn window_messages(protocol: Protocol) -> u32 {
-    match protocol {
-        Protocol::Sco => WINDOW_VOICE,
-        _ => WINDOW_MESSAGES,
+const fn window_messages(socket: &Socket) -> u32 {
+    match socket.voice() {
+        // Kernel: btusb_work(): alternate setting 2, whose packets have 17 bytes, for frames of 48 and a header of 3.
+        Some(Voice::Cvsd) => WINDOW_VOICE_PACKETS / 3,
+        // The same: alternate setting 6, of 63 bytes.
+        Some(Voice::Transparent) => WINDOW_VOICE_PACKETS,
+        None => WINDOW_MESSAGES,
     }
 }
 
@@ -85,7 +88,7 @@ impl Window {
 
 fn write_all(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
     let Stream { traffic, from, .. } = stream;
-    let size = window_messages(from.protocol());
+    let size = window_messages(from);
     for number in 0..traffic.messages {
         window.wait_for(number, size);
         let message = message(number, traffic.bytes);

@@ -347,6 +347,14 @@ impl Socket {
         }
     }
 
+    /// Who codes the voice that it carries, if it does.
+    pub(crate) const fn voice(&self) -> Option<Voice> {
+        match self.service {
+            Service::Sco { voice } => Some(voice),
+            _ => None,
+        }
+    }
+
     /// Does one read return exactly one message?
     pub(crate) const fn keeps_messages(&self) -> bool {
         match self.service {
