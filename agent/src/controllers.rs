@@ -271,6 +271,15 @@ impl Controllers {
         Ok(self.home.look()?.crossed)
     }
 
+    /// How many packets have crossed by when, on the clock that the ledgers are stamped by.
+    ///
+    /// # Errors
+    /// The controllers cannot be reached.
+    pub(crate) fn crossed_by(&self) -> anyhow::Result<(usize, i64)> {
+        let sight = self.home.look()?;
+        Ok((sight.crossed, sight.now_ns))
+    }
+
     /// The time on the clock that the ledgers are stamped by, at some moment of this call.
     ///
     /// # Errors

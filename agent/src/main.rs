@@ -132,11 +132,7 @@ fn carry_out(
 ) -> anyhow::Result<()> {
     let calls = calls::CallLog::default();
     let _open = steps::carry_out(&scenario.steps, controllers, &calls, probes, port)?;
-    port.phase("settling")?;
-    observe::settle_and_report(probes, loaded, controllers, port)?;
-    if let Some(monitor) = monitor {
-        observe::report_usb(monitor, controllers, port)?;
-    }
+    observe::settle_and_report(probes, loaded, controllers, monitor, port)?;
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
         management_writes: calls.management_writes(),

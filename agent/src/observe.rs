@@ -70,53 +70,88 @@ pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<(
     Ok(())
 }
 
-/// Waits until nothing moves any more, then reports ledgers, kernel counters and metrics, all of
-/// the same moment. The probes were there from `loaded` on.
+/// What was measured, all of the same moment.
+struct Moment {
+    snapshot: Snapshot,
+    scrapes: Vec<Scrape>,
+    counters: Vec<DeviceCounters>,
+    ended_ns: i64,
+}
+
+/// Waits until nothing moves any more, then reports metrics, kernel counters, and the ledgers, which may already be longer: what is later
+/// than the end of the reported period is not to be looked at. The probes were there from `loaded` on.
 ///
 /// # Errors
-/// It does not settle, or the port fails.
+/// It does not settle, the monitor missed something, or the port fails.
 pub(crate) fn settle_and_report(
     probes: &Arc<Collector>,
     loaded: Instant,
     controllers: &Controllers,
+    monitor: Option<Monitor>,
     port: &Port,
 ) -> anyhow::Result<()> {
-    settle(controllers)?;
-    port.phase("reading the metrics")?;
-    let (snapshot, scrapes) = read_still(probes)?;
-    let period = period_since(loaded, controllers)?;
+    let Moment {
+        snapshot,
+        scrapes,
+        counters,
+        ended_ns,
+    } = await_moment(probes, controllers, port)?;
+    let period = period_until(ended_ns, loaded);
+    let pcap = monitor.map(Monitor::finish).transpose()?;
     port.phase("reporting")?;
     controllers.report_ledgers(port)?;
     for (hci, events) in controllers.past_kernel() {
         let (hci, events) = (*hci, *events);
         port.send(&AgentRecord::UserChannel { hci, events })?;
     }
-    for counters in controllers.counters()? {
+    for counters in counters {
         port.send(&AgentRecord::Device(counters))?;
     }
     port.send(&AgentRecord::Observed { period, snapshot })?;
     for scrape in scrapes {
         port.send(&AgentRecord::Scraped(scrape))?;
     }
-    Ok(())
+    pcap.map_or(Ok(()), |pcap| report_usb(&pcap, controllers, port))
 }
+
+/// Waits until nothing moves, and reads everything; again if something crossed meanwhile, since the kernel ends idle links by its own clock.
+fn await_moment(
+    probes: &Arc<Collector>,
+    controllers: &Controllers,
+    port: &Port,
+) -> anyhow::Result<Moment> {
+    for _ in 0..MOMENTS {
+        port.phase("settling")?;
+        settle(controllers)?;
+        port.phase("reading the metrics")?;
+        let before = controllers.crossed()?;
+        let (snapshot, scrapes) = read_still(probes)?;
+        let counters = controllers.counters()?;
+        let (crossed, ended_ns) = controllers.crossed_by()?;
+        if crossed == before {
+            return Ok(Moment {
+                snapshot,
+                scrapes,
+                counters,
+                ended_ns,
+            });
+        }
+    }
+    bail!("packets crossed during each of {MOMENTS} tries to read the metrics")
+}
+
+/// How often to begin again when packets crossed meanwhile.
+const MOMENTS: u32 = 20;
 
 /// A frame holds 4 MiB, and a byte takes two digits.
 const MONITOR_BYTES_PER_RECORD: usize = 1 << 20;
 
 /// Reports what the kernel's USB monitor saw, and which devices are where.
-///
-/// # Errors
-/// The monitor missed something, or the port fails.
-pub(crate) fn report_usb(
-    monitor: Monitor,
-    controllers: &Controllers,
-    port: &Port,
-) -> anyhow::Result<()> {
+fn report_usb(pcap: &[u8], controllers: &Controllers, port: &Port) -> anyhow::Result<()> {
     for place in controllers.usb_places()? {
         port.send(&AgentRecord::UsbPlace(place))?;
     }
-    for pcap in monitor.finish()?.chunks(MONITOR_BYTES_PER_RECORD) {
+    for pcap in pcap.chunks(MONITOR_BYTES_PER_RECORD) {
         port.send(&AgentRecord::UsbMonitor {
             pcap: pcap.to_vec(),
         })?;
@@ -124,14 +159,13 @@ pub(crate) fn report_usb(
     Ok(())
 }
 
-/// From then to now on the controllers' clock, which may have begun to run later.
-fn period_since(then: Instant, controllers: &Controllers) -> anyhow::Result<Period> {
-    let ended_ns = controllers.now_ns()?;
+/// From then to a moment ago, on the controllers' clock, which may have begun to run later.
+fn period_until(ended_ns: i64, then: Instant) -> Period {
     let lasted_ns = i64::try_from(then.elapsed().as_nanos()).unwrap_or(i64::MAX);
-    Ok(Period {
+    Period {
         began_ns: ended_ns.saturating_sub(lasted_ns),
         ended_ns,
-    })
+    }
 }
 
 /// Reads the values directly and through the exporter, while nothing changes between.

@@ -11,6 +11,7 @@ use metrics::{Lost, MapCost, ProbeReport, ProgramCost, Snapshot, Trial};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The records of one guest, sorted into their kinds. Nothing here is judged yet.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
@@ -203,6 +204,14 @@ impl Evidence {
         Ok(())
     }
 
+    /// Drops what crossed after the metrics were read: no probe could have counted it.
+    fn forget_after(&mut self, ended_ns: i64) {
+        let ended = Duration::from_nanos(u64::try_from(ended_ns).unwrap_or(0));
+        for entries in self.ledgers.values_mut() {
+            entries.retain(|entry| entry.time <= ended);
+        }
+    }
+
     fn file_agent(&mut self, record: AgentRecord) -> Result<(), Ending> {
         match record {
             AgentRecord::Hello { protocol } => {
@@ -230,6 +239,7 @@ impl Evidence {
                 self.stamps.entry(hci).or_default().extend(stamps);
             }
             AgentRecord::Observed { period, snapshot } => {
+                self.forget_after(period.ended_ns);
                 self.observed_in = period;
                 self.observed = Some(snapshot);
             }
