@@ -9,8 +9,12 @@
 mod common;
 
 use btcompat::object::{Object, requirements};
-use btcompat::surface::{Flags, Loaded, Surface, read_snapshot, write_snapshot};
-use btcompat::verdict::{Caps, Code, ProgramVerdict, Scenario, Severity, State, Verdict, decide};
+use btcompat::surface::{
+    Flags, Kconfig, Loaded, ModuleBtf, Surface, read_snapshot, write_snapshot,
+};
+use btcompat::verdict::{
+    Caps, Code, Host, OtherBtf, ProgramVerdict, Scenario, Severity, State, Verdict, decide,
+};
 use common::kernel::{Recipe, TRACEABLE, sample};
 use rstest::rstest;
 use std::sync::LazyLock;
@@ -65,6 +69,87 @@ fn lacking_kernel_is_found_out(#[case] recipe: Recipe, #[case] name: &str, #[cas
     let program = program(&verdict, name);
     assert!(codes(program).contains(&code), "{:#?}", program.findings);
     assert_eq!(program.state(), State::No);
+}
+
+/// Check that a trampoline on a kernel that preempts its own code is said to miss events, by its options or what a running one was told; and
+/// that it does not make the program useless.
+#[rstest]
+#[case::voluntary("CONFIG_PREEMPT_VOLUNTARY=y", None, &[])]
+#[case::lazy("CONFIG_PREEMPT_LAZY=y", None, &[Code::LiePreempted])]
+#[case::told("CONFIG_PREEMPT_VOLUNTARY=y", Some("full"), &[Code::LiePreempted])]
+#[case::told_not_to("CONFIG_PREEMPT_LAZY=y", Some("none"), &[])]
+#[case::real_time("CONFIG_PREEMPT_RT=y", Some("none"), &[Code::LiePreempted])]
+fn trampoline_misses_events_where_the_kernel_is_preempted(
+    #[case] options: &str,
+    #[case] mode: Option<&str>,
+    #[case] expected: &[Code],
+) {
+    let mut surface = Recipe::default().surface();
+    let features = "CONFIG_KPROBE_EVENTS=y\nCONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y\n";
+    surface.kconfig = Some(Kconfig::parse(&format!("{features}{options}\n")));
+    let host = Host {
+        preempt: mode.map(str::to_owned),
+        ..Host::default()
+    };
+    let scenario = Scenario {
+        host: Some(host),
+        ..Scenario::default()
+    };
+    let verdict = decide("sample", &SAMPLE, &surface, &scenario);
+    let fentry = program(&verdict, "read_count");
+    assert_eq!((&*codes(fentry), fentry.state()), (expected, State::Yes));
+    let kprobe = program(&verdict, "kprobe_send");
+    assert_eq!((codes(kprobe), kprobe.state()), (vec![], State::Yes));
+}
+
+/// Check that a kprobe in softirq context is said to be wrong, unless softirqs are tasks; and a trampoline the other way around.
+#[rstest]
+#[case::kprobe(
+    "kprobe_send",
+    "CONFIG_PREEMPT_VOLUNTARY=y",
+    Some(Code::LieInterrupted),
+    State::No
+)]
+#[case::kprobe_lazy(
+    "kprobe_send",
+    "CONFIG_PREEMPT_LAZY=y",
+    Some(Code::LieInterrupted),
+    State::No
+)]
+#[case::kprobe_real_time("kprobe_send", "CONFIG_PREEMPT_RT=y", None, State::Yes)]
+#[case::fentry_lazy("read_count", "CONFIG_PREEMPT_LAZY=y", None, State::Yes)]
+#[case::fentry_real_time(
+    "read_count",
+    "CONFIG_PREEMPT_RT=y",
+    Some(Code::LiePreempted),
+    State::Yes
+)]
+fn softirq_is_the_other_way_around(
+    #[case] name: &str,
+    #[case] options: &str,
+    #[case] code: Option<Code>,
+    #[case] state: State,
+) {
+    const FUNCTION: &str = "__usb_hcd_giveback_urb";
+    let recipe = Recipe {
+        symbols: vec![(FUNCTION, TRACEABLE[0].with(TRACEABLE[1]))],
+        function: FUNCTION,
+        ..Recipe::default()
+    };
+    let mut surface = recipe.surface();
+    let features = "CONFIG_KPROBE_EVENTS=y\nCONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y\n";
+    surface.kconfig = Some(Kconfig::parse(&format!("{features}{options}\n")));
+    let mut object = sample();
+    for program in &mut object.programs {
+        let target = program.spec.as_mut().and_then(|spec| spec.target.as_mut());
+        target
+            .into_iter()
+            .for_each(|target| *target = FUNCTION.to_owned());
+    }
+    let verdict = decide("sample", &object, &surface, &Scenario::default());
+    let program = program(&verdict, name);
+    assert_eq!(codes(program).first().copied(), code, "{program:#?}");
+    assert_eq!(program.state(), state);
 }
 
 /// Check that a missing field behind a check is no problem, and is said.
@@ -166,12 +251,40 @@ fn snapshot_keeps_the_verdict(#[case] module: Option<&'static str>) {
     assert_eq!(verdicts[0], verdicts[1]);
 }
 
+/// Check that types given besides the kernel's own are searched for what it lacks, and for nothing else.
+#[test]
+fn types_given_besides_are_searched_last() {
+    let given = Recipe::default().surface().btf.unwrap();
+    let scenario = Scenario {
+        btf: Some(OtherBtf::Beside(given)),
+        ..Scenario::default()
+    };
+    let without_types = Recipe {
+        module: Some("devices"),
+        ..Recipe::default()
+    };
+    let mut kernel = without_types.surface();
+    kernel.modules.get_mut("devices").unwrap().btf = ModuleBtf::Absent;
+    let relocated = |kernel: &Surface, scenario: &Scenario| {
+        let verdict = decide("sample", &SAMPLE, kernel, scenario);
+        let found = codes(program(&verdict, "read_unguarded"));
+        !found.contains(&Code::RelocMissing)
+    };
+    assert!(!relocated(&kernel, &Scenario::default()));
+    assert!(relocated(&kernel, &scenario));
+    let without_field = Recipe {
+        added: false,
+        ..Recipe::default()
+    };
+    assert!(!relocated(&without_field.surface(), &scenario));
+}
+
 /// Check that types given in place of the kernel's own are searched instead of it and its modules:
 /// they settle what those lack, and lack what only those have.
 #[test]
 fn types_given_are_searched_instead() {
     let with = |btf| Scenario {
-        btf: Some(btf),
+        btf: Some(OtherBtf::Instead(btf)),
         ..Scenario::default()
     };
     let whole = Recipe::default().surface().btf.unwrap();

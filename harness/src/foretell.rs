@@ -3,12 +3,13 @@
 use crate::drive::Image;
 use crate::evidence::Evidence;
 use crate::payload::BTF_SUFFIX;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use btcompat::btf::Btf;
 use btcompat::object::Object;
 use btcompat::surface::{KernelFiles, Loaded, Surface, Wanted};
 use btcompat::verdict::{
-    Agreement, MetricBeside, ProgramBeside, Scenario, Verdict, beside_losses, beside_reports,
-    beside_trials, decide, metric_verdicts,
+    Agreement, MetricBeside, OtherBtf, ProgramBeside, Scenario, Verdict, beside_losses,
+    beside_reports, beside_trials, decide, metric_verdicts,
 };
 use evidence::ModuleOutcome;
 use kernels::KernelTree;
@@ -16,6 +17,7 @@ use metrics::{Lost, ProbeReport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Prediction beside reality, for one kernel.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -158,6 +160,8 @@ fn words(agreement: Agreement) -> (&'static str, &'static str) {
 pub struct Prophet {
     surface: Surface,
     objects: Vec<(String, Object)>,
+    /// Types that the loader of the probes gets from outside.
+    types: Option<Arc<Btf>>,
 }
 
 impl Prophet {
@@ -171,13 +175,15 @@ impl Prophet {
             .parent()
             .filter(|folder| KernelTree::is_at(folder))
             .with_context(|| format!("{} is in no unpacked kernel", image.kernel.display()))?;
+        // Type information for kernels whose modules have none of their own lies beside the objects.
         let own = format!("{}{BTF_SUFFIX}", image.release);
-        if objects.iter().any(|(name, _)| *name == own) {
-            bail!("the probes get {own} from outside, which btcompat does not read");
-        }
+        let types = objects.iter().find(|(name, _)| *name == own);
+        let types = types.map(|(_, bytes)| Btf::parse(bytes.clone()));
+        let types = types
+            .transpose()
+            .with_context(|| format!("failed to read {own}"))?;
         let files = KernelFiles::of_tree(&KernelTree::open(folder)?);
         let surface = files.surface(&Wanted::All)?;
-        // Type information for kernels that have none of their own lies beside the objects.
         let objects = objects
             .iter()
             .filter_map(|(name, bytes)| Some((name.strip_suffix(".bpf.o")?, bytes)))
@@ -186,7 +192,11 @@ impl Prophet {
                 object.map(|object| (stem.to_owned(), object))
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { surface, objects })
+        Ok(Self {
+            surface,
+            objects,
+            types: types.map(Arc::new),
+        })
     }
 
     /// Judges all objects with the modules that the guest had loaded.
@@ -200,6 +210,7 @@ impl Prophet {
             .collect();
         let scenario = Scenario {
             loaded: Loaded::These(loaded),
+            btf: self.types.clone().map(OtherBtf::Beside),
             ..Scenario::default()
         };
         self.objects

@@ -42,4 +42,4 @@ pub use sha256::{ParseSha256Error, Sha256};
 pub use signature::{CertificateError, SignatureError, SignedModule, build_certificate};
 pub use tree::{KernelTree, TreeError};
 pub use unpack::{Item, Keep, UnpackError, for_each_item, unpack};
-pub use vmlinuz::{VmlinuzError, extract_vmlinux};
+pub use vmlinuz::{VmlinuzError, extract_vmlinux, is_arm64_image};

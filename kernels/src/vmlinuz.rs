@@ -26,13 +26,14 @@ pub enum VmlinuzError {
     },
 }
 
-/// Unpacks the ELF kernel in `image`: a bzImage, another self-extracting image, a compressed ELF file, or an ELF file as it is.
+/// Unpacks the kernel in `image`: the ELF file in a bzImage, in another self-extracting image or a compressed file, or as it is; for arm64 the
+/// `Image`, which holds no ELF file, alone, compressed, or in an EFI image that extracts itself.
 ///
 /// # Errors
 ///
 /// There is none, or it is damaged.
 pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, VmlinuzError> {
-    if image.starts_with(elf::MAGIC) {
+    if is_kernel(image) {
         return Ok(image.to_vec());
     }
     let mut tries = 0;
@@ -47,7 +48,7 @@ pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, VmlinuzError> {
             continue;
         };
         match compression.decompress(stream, MOST_VMLINUX_BYTES) {
-            Ok(unpacked) if unpacked.starts_with(elf::MAGIC) => return Ok(unpacked),
+            Ok(unpacked) if is_kernel(&unpacked) => return Ok(unpacked),
             Ok(_) => {}
             Err(error @ DecompressError::Unsupported { .. }) => {
                 return Err(VmlinuzError::Unsupported(error));
@@ -59,6 +60,18 @@ pub fn extract_vmlinux(image: &[u8]) -> Result<Vec<u8>, VmlinuzError> {
         tries,
         source: first_error,
     })
+}
+
+fn is_kernel(image: &[u8]) -> bool {
+    image.starts_with(elf::MAGIC) || is_arm64_image(image)
+}
+
+/// Whether these are the bytes of an uncompressed arm64 kernel.
+///
+/// Kernel: v6.12 Documentation/arch/arm64/booting.rst, field magic.
+#[must_use]
+pub fn is_arm64_image(image: &[u8]) -> bool {
+    field(image, 0x38) == Some(*b"ARM\x64")
 }
 
 /// The payload of a bzImage, where its header says that it is.
@@ -195,6 +208,22 @@ pub(crate) mod tests {
     fn image_that_is_elf_is_returned() {
         let elf = elf_with_note(b"Xen", 18);
         assert_eq!(extract_vmlinux(&elf).unwrap(), elf);
+    }
+
+    /// Check that an arm64 image comes out as it is, packed or not, and that a stream within it does not mislead.
+    #[test]
+    fn arm64_image_is_returned() {
+        let mut image = vec![0; 4096];
+        image[..2].copy_from_slice(b"MZ");
+        image[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        image.extend(compress(Compression::Gzip, &elf_with_note(b"Xen", 18)));
+        assert_eq!(extract_vmlinux(&image).unwrap(), image);
+        let packed = compress(Compression::Gzip, &image);
+        assert_eq!(extract_vmlinux(&packed).unwrap(), image);
+        let extracting = [b"MZ\0\0zimg".as_slice(), &[0; 64], &packed].concat();
+        assert_eq!(extract_vmlinux(&extracting).unwrap(), image);
+        image[0x38] = b'?';
+        assert_ne!(extract_vmlinux(&image).unwrap(), image);
     }
 
     /// Check that an image without a kernel, and one cut short, are errors.

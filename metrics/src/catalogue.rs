@@ -5,6 +5,7 @@ mod credits;
 mod functions;
 mod hci;
 mod latency;
+mod needs;
 mod probe;
 mod socket;
 mod times;
@@ -24,6 +25,7 @@ pub use hci::{
     COMMANDS_UNANSWERED, ERRORS, EVENTS, LE_EVENTS, PACKETS, SEND_FAILURES,
 };
 pub use latency::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
+pub use needs::{IN_SOFTIRQ, SOMETIMES_VOID, members_of, needed_by};
 pub use probe::{PROBE_DROPS, PROBE_INFO, PROBE_MISSED};
 pub use socket::{SOCKET_BYTES, SOCKET_CALLS};
 pub use urb::{

@@ -2,7 +2,7 @@
 
 use crate::btf::BtfNames;
 use crate::find::{Target, Unavailable, find};
-use crate::hooks::{Hook, IN_SOFTIRQ, SOMETIMES_VOID};
+use crate::hooks::Hook;
 use crate::surface::{Surface, VMLINUX};
 use metrics::AttachKind;
 
@@ -69,7 +69,7 @@ pub(crate) fn choose(
 
 /// Can the kernel preempt the code that this event comes from?
 fn may_be_preempted(hook: &Hook, surface: &Surface) -> bool {
-    surface.preemptible && (surface.real_time || !IN_SOFTIRQ.contains(&hook.event))
+    surface.preemptible && (surface.real_time || !hook.is_in_softirq())
 }
 
 /// Do these programs miss events on a kernel that can preempt its own code?
@@ -125,14 +125,13 @@ fn check(
             return Err(Unavailable::AddressHidden { symbol });
         }
         AttachKind::Kprobe | AttachKind::Kretprobe
-            if IN_SOFTIRQ.contains(&hook.event) && !surface.real_time =>
+            if hook.is_in_softirq() && !surface.real_time =>
         {
             return Err(Unavailable::InterruptsOthers);
         }
         AttachKind::Run | AttachKind::Kprobe | AttachKind::Kretprobe => {}
     }
-    if matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe) && SOMETIMES_VOID.contains(&symbol)
-    {
+    if matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe) && hook.is_sometimes_void() {
         check_result(symbol, &home, surface)?;
     }
     check_structs(hook, &home, surface)?;
@@ -219,6 +218,30 @@ mod tests {
             preemptible: false,
             real_time: false,
         }
+    }
+
+    /// An event in softirq context.
+    const GIVEBACK: Hook = Hook {
+        event: "giveback",
+        module: "usbcore",
+        symbol: "__usb_hcd_giveback_urb",
+        structs: &[],
+        ..READ
+    };
+
+    /// A kernel on which everything works, and has the function of that event.
+    fn kernel_with_usb() -> Surface {
+        let mut surface = kernel();
+        let symbol = Symbol {
+            module: Some("usbcore".to_owned()),
+            address: 0x2000,
+        };
+        let exact = &mut symbols(&mut surface).exact;
+        exact.insert(GIVEBACK.symbol.to_owned(), vec![symbol]);
+        let names = btf_names(GIVEBACK.symbol, "urb");
+        surface.btf.insert("usbcore".to_owned(), Ok(names));
+        surface.traceable = Some([GIVEBACK.symbol.to_owned()].into());
+        surface
     }
 
     fn symbols(surface: &mut Surface) -> &mut Symbols {
@@ -313,28 +336,19 @@ mod tests {
         #[case] real_time: bool,
         #[case] kinds: &[AttachKind],
     ) {
-        let hook = Hook {
-            event: IN_SOFTIRQ[0],
-            ..READ
-        };
         let surface = Surface {
             preemptible: true,
             real_time,
-            ..kernel()
+            ..kernel_with_usb()
         };
-        let choice = choose(&hook, &surface, Preference::Auto, &[]);
+        let choice = choose(&GIVEBACK, &surface, Preference::Auto, &[]);
         assert_eq!(choice.taken.map(|(kinds, _)| kinds), Some(kinds));
     }
 
     /// Check that an event in softirq context is not measured rather than wrongly where there are kprobes alone.
     #[test]
     fn choose_of_softirq_event_without_trampolines_takes_nothing() {
-        let hook = Hook {
-            event: IN_SOFTIRQ[0],
-            structs: &[],
-            ..READ
-        };
-        let choice = choose(&hook, &kernel(), Preference::Kprobe, &[]);
+        let choice = choose(&GIVEBACK, &kernel_with_usb(), Preference::Kprobe, &[]);
         assert!(choice.taken.is_none());
         let why = "kprobe and kretprobe: would miss what comes in an interrupt in the middle of another program";
         assert_eq!(choice.passed[1], why);

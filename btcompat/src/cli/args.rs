@@ -120,7 +120,7 @@ pub(crate) struct Judging {
     /// Capabilities of the loading process: all, none, or bpf,perfmon,sys_admin
     #[arg(long, value_name = "CAPS")]
     pub(crate) caps: Option<String>,
-    /// BTF that objects are loaded with in place of the kernel's own, for kernels without module BTF
+    /// BTF that objects are loaded with in place of the kernel's own (this project's probes: besides it), for kernels without module BTF
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
     /// Rules of this libbpf

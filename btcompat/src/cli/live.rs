@@ -290,6 +290,18 @@ fn number<T: std::str::FromStr>(path: &str) -> Option<T> {
     text(path)?.trim().parse().ok()
 }
 
+/// The mode of a kernel that has several, as root sees it, or as its command line chose it.
+fn preempt() -> Option<String> {
+    if let Some(modes) = text("/sys/kernel/debug/sched/preempt") {
+        let (_, rest) = modes.split_once('(')?;
+        return Some(rest.split_once(')')?.0.to_owned());
+    }
+    let line = text("/proc/cmdline")?;
+    let words = line.split_ascii_whitespace();
+    let mut chosen = words.filter_map(|word| word.strip_prefix("preempt="));
+    chosen.next_back().map(str::to_owned)
+}
+
 fn host() -> Host {
     let switch = |path: &str| number::<u32>(path).map(|n| n != 0);
     let lockdown = text("/sys/kernel/security/lockdown").and_then(|line| {
@@ -310,6 +322,7 @@ fn host() -> Host {
         });
     Host {
         lockdown,
+        preempt: preempt(),
         ftrace_enabled: switch("/proc/sys/kernel/ftrace_enabled"),
         kprobes_enabled: switch("/sys/kernel/debug/kprobes/enabled"),
         jit_enabled: switch("/proc/sys/net/core/bpf_jit_enable"),

@@ -7,6 +7,7 @@ mod inputs;
 mod junit;
 mod live;
 mod load;
+mod losses;
 mod markdown;
 mod matrix;
 mod reasons;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// So many functions are named.
-const NAMED: usize = 4;
+pub(crate) const NAMED: usize = 4;
 
 /// One reason and what it concerns, each once and in order.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(crate) fn text(metrics: &[MetricVerdict]) -> String {
     out
 }
 
-fn add<'a>(list: &mut Vec<&'a str>, item: &'a str) {
+pub(crate) fn add<'a>(list: &mut Vec<&'a str>, item: &'a str) {
     if !item.is_empty() && !list.contains(&item) {
         list.push(item);
     }

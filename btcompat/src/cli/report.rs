@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use btcompat::object::Object;
 use btcompat::surface::Loaded;
 use btcompat::verdict::{
-    Caps, MetricVerdict, ProgramBeside, Scenario, State, Verdict, decide, metric_verdicts,
+    Caps, MetricVerdict, OtherBtf, ProgramBeside, Scenario, State, Verdict, decide, metric_verdicts,
 };
 use serde::Serialize;
 use std::sync::Mutex;
@@ -147,6 +147,14 @@ fn scenario(judging: &Judging) -> Result<Scenario> {
         Some(list) => Caps::parse(list)
             .map_err(|word| anyhow::anyhow!("{word} is not a capability that matters here"))?,
     };
+    let other = |btf| {
+        // Without objects it is about this project's probes, whose loader looks into the kernel first.
+        if judging.object.is_empty() {
+            OtherBtf::Beside(btf)
+        } else {
+            OtherBtf::Instead(btf)
+        }
+    };
     Ok(Scenario {
         loaded,
         caps,
@@ -155,7 +163,12 @@ fn scenario(judging: &Judging) -> Result<Scenario> {
             .parse()
             .context("failed to read --libbpf-version")?,
         host: None,
-        btf: judging.btf.as_deref().map(inputs::btf).transpose()?,
+        btf: judging
+            .btf
+            .as_deref()
+            .map(inputs::btf)
+            .transpose()?
+            .map(other),
     })
 }
 

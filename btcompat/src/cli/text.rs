@@ -1,7 +1,7 @@
 //! Text for people: one line for each metric or program, then the reasons.
 
 use super::report::{Entry, Report};
-use super::{reasons, word};
+use super::{losses, reasons, word};
 use btcompat::surface::{Flags, Surface};
 use btcompat::verdict::{Finding, MetricVerdict, Severity, State};
 use std::collections::BTreeMap;
@@ -51,6 +51,10 @@ fn kernel(entries: &[Entry], verbose: bool, out: &mut String) {
     if !reasons.is_empty() && (verbose || no_bluetooth.is_none()) {
         let _ = write!(out, "  reasons\n{reasons}");
     }
+    let losses = losses::text(entries);
+    if !losses.is_empty() {
+        let _ = write!(out, "  may miss events\n{losses}");
+    }
 }
 
 fn one(entry: &Entry, verbose: bool, out: &mut String) {
@@ -73,7 +77,7 @@ fn one(entry: &Entry, verbose: bool, out: &mut String) {
         let _ = writeln!(out, "  {word:9} {}", verdict.object);
     }
     for finding in &verdict.findings {
-        if verbose || finding.severity != Severity::Note {
+        if verbose || finding.severity < Severity::Loses {
             reason(finding, &verdict.object, out);
         }
     }
@@ -97,7 +101,7 @@ fn one(entry: &Entry, verbose: bool, out: &mut String) {
             }
         );
         for finding in grouped(&program.findings) {
-            if verbose || finding.0.severity != Severity::Note {
+            if verbose || finding.0.severity < Severity::Loses {
                 reason(finding.0, "", out);
                 if finding.1 > 1 {
                     let _ = writeln!(out, "        and {} times more", finding.1 - 1);

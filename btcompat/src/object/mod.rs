@@ -21,4 +21,4 @@ pub use model::{
 pub use requirements::{Requirements, requirements};
 
 pub(crate) use requirements::{ContextUse, Register, context_slot};
-pub use section_name::{AttachKind, SectionSpec, form_count};
+pub use section_name::{AttachKind, SectionSpec, forms};

@@ -150,11 +150,16 @@ const FORMS: &[(&str, &str, &str, Flags)] = &[
     ("netkit/peer", "SCHED_CLS", "BPF_NETKIT_PEER", N),
     ("tracepoint+", "TRACEPOINT", "", N),
     ("tp+", "TRACEPOINT", "", N),
+    ("tracepoint.s+", "TRACEPOINT", "", S),
+    ("tp.s+", "TRACEPOINT", "", S),
     ("raw_tracepoint+", "RAW_TRACEPOINT", "", N),
     ("raw_tp+", "RAW_TRACEPOINT", "", N),
+    ("raw_tracepoint.s+", "RAW_TRACEPOINT", "", S),
+    ("raw_tp.s+", "RAW_TRACEPOINT", "", S),
     ("raw_tracepoint.w+", "RAW_TRACEPOINT_WRITABLE", "", N),
     ("raw_tp.w+", "RAW_TRACEPOINT_WRITABLE", "", N),
     ("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", B),
+    ("tp_btf.s+", "TRACING", "BPF_TRACE_RAW_TP", SB),
     ("fentry+", "TRACING", "BPF_TRACE_FENTRY", B),
     ("fmod_ret+", "TRACING", "BPF_MODIFY_RETURN", B),
     ("fexit+", "TRACING", "BPF_TRACE_FEXIT", B),
@@ -230,10 +235,9 @@ const FORMS: &[(&str, &str, &str, Flags)] = &[
     ("fsession.multi.s+", "TRACING", "BPF_TRACE_FSESSION_MULTI", S),
 ];
 
-/// Number of section forms that are known.
-#[must_use]
-pub fn form_count() -> usize {
-    FORMS.len()
+/// The section forms that are known, in the order in which they are tried.
+pub fn forms() -> impl Iterator<Item = &'static str> {
+    FORMS.iter().map(|&(pattern, ..)| pattern)
 }
 
 #[cfg(test)]

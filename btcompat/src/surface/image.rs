@@ -1,17 +1,10 @@
 //! A kernel image in memory: where its BTF is, what lies at an address.
 
+use super::arm64;
 use crate::bytes::Endian;
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _, SectionKind};
-use std::io::Read as _;
 use std::ops::Range;
-
-/// Largest image that is unpacked; Debian's largest is 80 MB.
-const MAX_BYTES: u64 = 512 << 20;
-
-/// Where an arm64 kernel is linked. Source: kernel `arch/arm64/include/asm/memory.h`,
-/// `KIMAGE_VADDR` with 48-bit addresses; only differences of addresses are used.
-const ARM64_TEXT: u64 = 0xffff_8000_8000_0000;
 
 /// Why a file is not a kernel image.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +61,7 @@ pub struct Image {
     data: Vec<u8>,
     /// Machine.
     pub arch: Arch,
-    /// Address ranges and where they are in `data`. Empty for a raw image,
-    /// whose first byte is at the symbol `_text`.
+    /// Address ranges and where they are in `data`.
     segments: Vec<(Range<u64>, usize)>,
     btf: Option<Range<usize>>,
     /// Part of `data` that holds read-only data.
@@ -84,11 +76,11 @@ impl Image {
     /// # Errors
     /// When there is no kernel in the file.
     pub fn unpack(file: &[u8]) -> Result<Self, ImageError> {
-        if let Some(raw) = raw_image(file) {
-            return Ok(Self::raw(raw));
+        let kernel = kernels::extract_vmlinux(file).map_err(ImageError::Vmlinuz)?;
+        if kernels::is_arm64_image(&kernel) {
+            return Ok(Self::raw(kernel));
         }
-        let elf = kernels::extract_vmlinux(file).map_err(ImageError::Vmlinuz)?;
-        Self::from_elf(elf)
+        Self::from_elf(kernel)
     }
 
     /// Takes an uncompressed ELF kernel.
@@ -138,14 +130,16 @@ impl Image {
         })
     }
 
-    /// An arm64 `Image`: the kernel's memory from `_text` on, without section headers.
-    fn raw(data: Vec<u8>) -> Self {
+    /// An arm64 `Image`.
+    fn raw(mut data: Vec<u8>) -> Self {
+        let base = arm64::relocate(&mut data);
+        let end = base.saturating_add(data.len() as u64);
         Self {
             arch: Arch::Aarch64,
-            segments: Vec::new(),
+            segments: vec![(base..end, 0)],
             btf: find_btf(&data),
             rodata: 0..data.len(),
-            rodata_address: ARM64_TEXT,
+            rodata_address: base,
             data,
         }
     }
@@ -174,23 +168,19 @@ impl Image {
         self.rodata_address
     }
 
-    /// The bytes from an address on. `text` is the address of `_text`.
+    /// The bytes from an address on, as far as they lie together.
     #[must_use]
-    pub fn at(&self, address: u64, text: u64) -> Option<&[u8]> {
-        if self.segments.is_empty() {
-            let offset = usize::try_from(address.checked_sub(text)?).ok()?;
-            return self.data.get(offset..);
-        }
+    pub fn at(&self, address: u64) -> Option<&[u8]> {
         let (range, start) = self.segments.iter().find(|(r, _)| r.contains(&address))?;
         let offset = usize::try_from(address - range.start).ok()?;
         let len = usize::try_from(range.end - range.start).ok()?;
         self.data.get(start + offset..start + len)
     }
 
-    /// Whether addresses in the data are to be filled in by the boot code, from a table.
-    #[must_use]
-    pub fn is_raw(&self) -> bool {
-        self.segments.is_empty()
+    /// Parts of the image that lie together: the address of the first byte, and the bytes.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let starts = self.segments.iter().map(|(range, _)| range.start);
+        starts.filter_map(|start| Some((start, self.at(start)?)))
     }
 
     /// The version banner: `Linux version 6.1.0-56-amd64 (...) ... Debian 6.1.192-2 (...)`.
@@ -227,21 +217,6 @@ pub(super) fn memchr_window(data: &[u8], needle: &[u8]) -> Option<usize> {
         from += at + 1;
     }
     None
-}
-
-/// An arm64 image, unpacked if it is compressed with gzip.
-fn raw_image(file: &[u8]) -> Option<Vec<u8>> {
-    let is_image = |d: &[u8]| d.get(0x38..0x3c) == Some(b"ARM\x64");
-    if is_image(file) {
-        return Some(file.to_vec());
-    }
-    if !file.starts_with(&[0x1f, 0x8b]) {
-        return None;
-    }
-    let mut data = Vec::new();
-    let stream = flate2::read::GzDecoder::new(file);
-    stream.take(MAX_BYTES).read_to_end(&mut data).ok()?;
-    is_image(&data).then_some(data)
 }
 
 /// Looks for a BTF blob by its header, and for the largest if there are several.

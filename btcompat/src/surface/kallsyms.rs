@@ -4,7 +4,7 @@
 //! The tables have no header; they are found by their contents. Before 6.4
 //! the addresses come before the names, since 6.4 after the token index.
 
-use super::image::{Arch, Image, memchr_window};
+use super::image::{Image, memchr_window};
 use crate::bytes::Endian;
 
 const LE: Endian = Endian::Little;
@@ -273,7 +273,7 @@ fn addresses(
     });
     relative
         .chain(in_front)
-        .find_map(|(offsets, base)| from_base(data, offsets, base, symbols, image.arch))
+        .find_map(|(offsets, base)| from_base(data, offsets, base, symbols))
         .or_else(|| {
             behind
                 .into_iter()
@@ -288,16 +288,9 @@ fn offsets_at(data: &[u8], at: usize, count: usize) -> Option<Vec<i32>> {
 }
 
 /// Addresses as offsets from one base (until 6.19).
-fn from_base(
-    data: &[u8],
-    offsets: usize,
-    base: usize,
-    symbols: &[Vec<u8>],
-    arch: Arch,
-) -> Option<Vec<u64>> {
+fn from_base(data: &[u8], offsets: usize, base: usize, symbols: &[Vec<u8>]) -> Option<Vec<u64>> {
     let base = LE.u64(data, base)?;
-    let in_kernel = base >> 47 == 0x1_ffff || (arch == Arch::Aarch64 && base == 0);
-    if !in_kernel {
+    if base >> 47 != 0x1_ffff {
         return None;
     }
     let raw = offsets_at(data, offsets, symbols.len())?;
@@ -328,6 +321,8 @@ fn from_place(data: &[u8], at: usize, data_address: u64, symbols: &[Vec<u8>]) ->
 /// The list, if it ascends as the addresses of symbols do.
 fn ascending(list: Vec<u64>, symbols: &[Vec<u8>]) -> Option<Vec<u64>> {
     let descents = list.windows(2).filter(|w| w[0] > w[1]).count();
-    let has_text = symbols.iter().any(|s| s.get(1..) == Some(b"_text"));
+    // Tables of functions alone start behind `_text`.
+    let is_text = |s: &Vec<u8>| matches!(s.get(1..), Some(b"_text" | b"_stext"));
+    let has_text = symbols.iter().any(is_text);
     (has_text && descents <= 1 + list.len() / 1000).then_some(list)
 }

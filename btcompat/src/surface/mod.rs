@@ -1,9 +1,12 @@
 //! Kernels: what they offer to eBPF programs, read from their files.
 
+mod arm64;
+mod columns;
 mod image;
 mod kallsyms;
 mod kconfig;
 mod module;
+mod preemption;
 mod read;
 mod snapshot;
 mod symbols;
@@ -13,6 +16,7 @@ pub use image::{Arch, Image, ImageError};
 pub use kallsyms::{KallsymsError, RawSymbol, read as read_kallsyms};
 pub use kconfig::Kconfig;
 pub use module::{Module, ModuleBtf, ModuleError, decompress};
+pub use preemption::Preemption;
 pub use read::{KernelFiles, SurfaceError, Wanted};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
 pub use symbols::{Flags, Symbol, SymbolTable};

@@ -1,8 +1,10 @@
 //! A kernel's surface in one small file, for bug reports and for speed.
 //!
-//! Layout: the line `btcompat-surface 1`, then one zstd stream: a JSON header
-//! of one line that names the parts and their lengths, then the parts.
+//! Layout: the line `btcompat-surface 2`, then one zstd stream: a JSON header
+//! of one line that names the parts and their lengths, then the parts. Version 1
+//! had no parts `columns` (BTF in another order); it is still read.
 
+use super::columns;
 use super::{Arch, Flags, Kconfig, Module, ModuleBtf, Surface, Symbol, SymbolTable};
 use crate::btf::Btf;
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
-const MAGIC: &[u8] = b"btcompat-surface 1\n";
+const MAGIC: &[u8] = b"btcompat-surface 2\n";
+const MAGIC_BEFORE: &[u8] = b"btcompat-surface 1\n";
 /// Most bytes that a snapshot unpacks to.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -19,7 +22,7 @@ const MAX_BYTES: u64 = 256 << 20;
 #[non_exhaustive]
 pub enum SnapshotError {
     /// Not a snapshot, or one of another version.
-    #[error("not a surface snapshot of version 1")]
+    #[error("not a surface snapshot of version 1 or 2")]
     Magic,
     /// The stream is damaged or too large.
     #[error("damaged snapshot")]
@@ -69,8 +72,13 @@ struct ModuleHeader {
 pub fn write_snapshot(surface: &Surface, level: i32) -> Result<Vec<u8>, SnapshotError> {
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, data: Vec<u8>| parts.push((name.to_owned(), data));
+    let types = |btf: &Btf| match columns::encode(btf.bytes()) {
+        Some(columns) => ("columns", columns),
+        None => ("btf", btf.bytes().to_vec()),
+    };
     if let Some(btf) = &surface.btf {
-        add("btf", btf.bytes().to_vec());
+        let (name, data) = types(btf);
+        add(name, data);
     }
     if let Some(symbols) = &surface.symbols {
         add("symbols", encode_symbols(symbols));
@@ -85,7 +93,8 @@ pub fn write_snapshot(surface: &Surface, level: i32) -> Result<Vec<u8>, Snapshot
     let mut modules = Vec::new();
     for module in surface.modules.values() {
         if let Some(btf) = module.btf.get() {
-            add(&format!("btf:{}", module.name), btf.bytes().to_vec());
+            let (name, data) = types(btf);
+            add(&format!("{name}:{}", module.name), data);
         }
         let symbols = encode_symbols(&module.symbols);
         add(&format!("symbols:{}", module.name), symbols);
@@ -143,7 +152,9 @@ fn compress(
 /// # Errors
 /// When it is not one, or is damaged.
 pub fn read_snapshot(data: &[u8]) -> Result<Surface, SnapshotError> {
-    let stream = data.strip_prefix(MAGIC).ok_or(SnapshotError::Magic)?;
+    let stream = data.strip_prefix(MAGIC);
+    let stream = stream.or_else(|| data.strip_prefix(MAGIC_BEFORE));
+    let stream = stream.ok_or(SnapshotError::Magic)?;
     let decoder =
         zstd::stream::read::Decoder::with_buffer(stream).map_err(SnapshotError::Stream)?;
     let mut plain = Vec::new();
@@ -176,10 +187,9 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
         let data = parts.get(name)?;
         Some(std::str::from_utf8(data).map_err(|_e| damaged(name)))
     };
-    let btf = match parts.get("btf") {
-        Some(data) => Some(Arc::new(
-            Btf::parse(data.to_vec()).map_err(|_e| damaged("btf"))?,
-        )),
+    let types = |suffix: &str| types(parts, suffix);
+    let btf = match types("")? {
+        Some(data) => Some(Arc::new(Btf::parse(data).map_err(|_e| damaged("btf"))?)),
         None => None,
     };
     let symbols = |name: &str| {
@@ -191,9 +201,9 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
     let mut modules = BTreeMap::new();
     for module in &header.modules {
         let name = &module.name;
-        let types = match (&module.broken, parts.get(format!("btf:{name}").as_str())) {
+        let types = match (&module.broken, types(&format!(":{name}"))?) {
             (Some(why), _) => ModuleBtf::Broken(why.clone()),
-            (None, Some(data)) => ModuleBtf::parse(data, btf.as_ref()),
+            (None, Some(data)) => ModuleBtf::parse(&data, btf.as_ref()),
             (None, None) => ModuleBtf::Absent,
         };
         let entry = Module {
@@ -225,6 +235,17 @@ fn build(header: &Header, parts: &BTreeMap<&str, &[u8]>) -> Result<Surface, Snap
         warnings: header.warnings.clone(),
         btf,
     })
+}
+
+/// The bytes of a BTF, however they are stored; `None` if there are none.
+fn types(parts: &BTreeMap<&str, &[u8]>, suffix: &str) -> Result<Option<Vec<u8>>, SnapshotError> {
+    let columns = format!("columns{suffix}");
+    if let Some(data) = parts.get(columns.as_str()) {
+        let btf = columns::decode(data).ok_or_else(|| damaged(&columns))?;
+        return Ok(Some(btf));
+    }
+    let plain = parts.get(format!("btf{suffix}").as_str());
+    Ok(plain.map(|data| data.to_vec()))
 }
 
 /// Per symbol: flags, length of the beginning shared with the one before, rest, NUL.

@@ -226,7 +226,7 @@ pub(super) struct Marks {
 
 /// How far behind the start of a function its call site may lie: an `endbr64`,
 /// or a landing pad and the saved link register.
-const MAX_CALL_SITE: u64 = 16;
+pub(super) const MAX_CALL_SITE: u64 = 16;
 impl Marks {
     /// Flags of a symbol. `next` is the address of the next symbol with a higher one.
     pub(super) fn flags(&self, symbol: &RawSymbol, next: Option<u64>) -> Flags {

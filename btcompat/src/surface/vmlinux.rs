@@ -3,7 +3,7 @@
 
 use super::image::{Arch, Image};
 use super::kallsyms::RawSymbol;
-use super::symbols::{Marks, Symbol, SymbolTable};
+use super::symbols::{MAX_CALL_SITE, Marks, Symbol, SymbolTable};
 use crate::btf::{Btf, Kind};
 use crate::bytes::{Endian, c_str};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -25,7 +25,6 @@ pub(super) struct KernelSymbols {
 /// Symbols by name, for the bounds of tables.
 struct Bounds<'a> {
     image: &'a Image,
-    text: u64,
     addresses: HashMap<&'a str, u64>,
 }
 
@@ -35,11 +34,7 @@ impl<'a> Bounds<'a> {
             .iter()
             .map(|s| (s.name.as_str(), s.address))
             .collect();
-        Self {
-            image,
-            text: addresses.get("_text").copied().unwrap_or(0),
-            addresses,
-        }
+        Self { image, addresses }
     }
 
     fn range(&self, start: &str, end: &str) -> Option<Range<u64>> {
@@ -51,17 +46,17 @@ impl<'a> Bounds<'a> {
     fn words(&self, start: &str, end: &str) -> Option<Vec<u64>> {
         let range = self.range(start, end)?;
         let len = usize::try_from(range.end - range.start).ok()?;
-        let data = self.image.at(range.start, self.text)?.get(..len)?;
+        let data = self.image.at(range.start)?.get(..len)?;
         let words = data.chunks_exact(8).take(MAX_ENTRIES);
         Some(words.filter_map(|w| Endian::Little.u64(w, 0)).collect())
     }
 
     fn word(&self, address: u64) -> Option<u64> {
-        Endian::Little.u64(self.image.at(address, self.text)?, 0)
+        Endian::Little.u64(self.image.at(address)?, 0)
     }
 
     fn text_at(&self, address: u64) -> Option<&'a str> {
-        let rest = self.image.at(address, self.text)?;
+        let rest = self.image.at(address)?;
         c_str(rest.get(..256).unwrap_or(rest), 0)
     }
 }
@@ -70,13 +65,11 @@ impl<'a> Bounds<'a> {
 pub(super) fn kernel_symbols(image: &Image, symbols: &[RawSymbol]) -> KernelSymbols {
     let bounds = Bounds::new(image, symbols);
     let ftrace = bounds.words("__start_mcount_loc", "__stop_mcount_loc");
+    let ftrace = ftrace.or_else(|| call_site_table(image, symbols));
     let blacklist = bounds.words("__start_kprobe_blacklist", "__stop_kprobe_blacklist");
     // A table that the boot code has yet to fill in holds zeros.
-    let filled = |table: &Option<Vec<u64>>| {
-        table
-            .as_ref()
-            .is_some_and(|t| t.iter().any(|&a| a >= bounds.text && a != 0))
-    };
+    let filled =
+        |table: &Option<Vec<u64>>| table.as_ref().is_some_and(|t| t.iter().any(|&a| a != 0));
     let (ftrace_known, blacklist_known) = (filled(&ftrace), filled(&blacklist));
     let sections = [
         ("__noinstr_text_start", "__noinstr_text_end"),
@@ -98,6 +91,35 @@ pub(super) fn kernel_symbols(image: &Image, symbols: &[RawSymbol]) -> KernelSymb
         ftrace_known,
         blacklist_known,
     }
+}
+
+/// The table of ftrace's call sites by its looks, for kernels whose symbols are functions alone: by far the longest list of addresses that all lie
+/// at the beginnings of functions.
+fn call_site_table(image: &Image, symbols: &[RawSymbol]) -> Option<Vec<u64>> {
+    /// Other lists of functions (system calls, initcalls, the kprobe blacklist) have a few hundred.
+    const FEWEST: usize = 4096;
+    let is_code = |s: &&RawSymbol| matches!(s.kind, b't' | b'T' | b'w' | b'W');
+    let mut starts: Vec<u64> = symbols.iter().filter(is_code).map(|s| s.address).collect();
+    starts.sort_unstable();
+    // Two words in front of a function, or behind a landing pad and the saved link register.
+    let near = |site: &u64| {
+        let next = starts.partition_point(|&start| start <= site.saturating_add(8));
+        let start = next.checked_sub(1).and_then(|i| starts.get(i));
+        start.is_some_and(|&start| *site <= start.saturating_add(MAX_CALL_SITE))
+    };
+    // Functions that are thrown away lie behind the others, and are not all among the symbols.
+    let code = *starts.first()?..starts.last()?.saturating_add(1 << 20);
+    let lists = image.parts().filter_map(|(_, data)| {
+        let words = data.chunks_exact(8);
+        let words: Vec<u64> = words.filter_map(|w| Endian::Little.u64(w, 0)).collect();
+        let lists = words.chunk_by(|a, b| code.contains(a) == code.contains(b));
+        let list = lists.filter(|list| code.contains(&list[0]));
+        list.max_by_key(|list| list.len()).map(<[u64]>::to_vec)
+    });
+    let mut longest = lists.max_by_key(Vec::len)?;
+    let all = longest.len();
+    longest.retain(near);
+    (longest.len() >= FEWEST && longest.len() > all / 10 * 9).then_some(longest)
 }
 
 fn sorted(mut list: Vec<u64>) -> Vec<u64> {

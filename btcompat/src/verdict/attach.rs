@@ -7,6 +7,7 @@ use super::{Code, Finding, ProgramVerdict, Severity, Stage};
 use crate::btf::{Btf, Kind, Type};
 use crate::object::{AttachKind, ContextUse};
 use crate::surface::Flags;
+use metrics::catalogue::SOMETIMES_VOID;
 
 /// Judges the hook of a program.
 pub(super) fn judge_attach(case: &Case, verdict: &mut ProgramVerdict) {
@@ -327,9 +328,31 @@ fn judge_kprobe(case: &Case, kind: AttachKind, target: &str, verdict: &mut Progr
     if kind == AttachKind::KprobeMulti || !notrace_allowed {
         judge_call_site(case, first, name, verdict);
     }
-    if let Some((btf, proto)) = prototype_of(case, name) {
-        judge_arguments(case, btf, proto, name, verdict);
+    match prototype_of(case, name) {
+        Some((btf, proto)) => judge_arguments(case, btf, proto, name, verdict),
+        None => judge_unknown_result(case, name, verdict),
     }
+}
+
+/// The result of a function that some kernels have without one, where no prototype tells.
+fn judge_unknown_result(case: &Case, function: &str, verdict: &mut ProgramVerdict) {
+    let known = |name: &&str| name.rsplit(':').next() == Some(function);
+    let used = ContextUse::of(case.object, case.program, &case.flow);
+    if case.kind() != Some(AttachKind::Kretprobe)
+        || !used.return_value
+        || !SOMETIMES_VOID.iter().any(known)
+    {
+        return;
+    }
+    let subject = format!("{function}, returned value");
+    let unknown = finding(
+        Code::FnArguments,
+        Stage::Run,
+        Severity::Undetermined,
+        &subject,
+        "some kernels return nothing here, and no BTF of this one tells",
+    );
+    verdict.add(unknown);
 }
 
 /// A function's prototype, where the loader finds it.

@@ -91,8 +91,7 @@ pub struct MetricBeside {
 
 fn reason(program: &ProgramVerdict, verdict: &Verdict) -> String {
     let all = verdict.findings.iter().chain(&program.findings);
-    let grave =
-        all.filter(|f| f.severity == Severity::Breaks || f.severity == Severity::Undetermined);
+    let grave = all.filter(|f| f.severity <= Severity::Undetermined);
     let mut codes: Vec<String> = grave.map(|f| format!("{} {}", f.code, f.subject)).collect();
     codes.dedup();
     codes.join(", ")
@@ -106,7 +105,7 @@ fn with_object(state: State, verdict: &Verdict) -> State {
         .map(|f| match f.severity {
             Severity::Breaks => State::No,
             Severity::Undetermined => State::Unknown,
-            Severity::Lies | Severity::Note => State::Yes,
+            Severity::Lies | Severity::Loses | Severity::Note => State::Yes,
         })
         .fold(state, State::and)
 }
@@ -175,7 +174,11 @@ pub fn beside_reports(verdicts: &[Verdict], reports: &[ProbeReport]) -> Vec<Prog
                     log: report.log.clone(),
                 },
             };
-            let alone = program.load.and(program.attach.unwrap_or(State::Yes));
+            let alone = match report.state {
+                // The loader leaves out what would report wrong numbers, and asks no kernel.
+                metrics::State::Unavailable => program.state(),
+                _ => program.load.and(program.attach.unwrap_or(State::Yes)),
+            };
             let foretold = with_object(alone, verdict);
             Some(ProgramBeside {
                 object: family.to_owned(),

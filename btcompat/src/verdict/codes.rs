@@ -111,6 +111,10 @@ codes! {
         "Kernel memory is read at an offset that was fixed when the object was compiled. If the structure differs on this kernel, the value is wrong, and nothing fails.";
     LieRetprobe = "RETPROBE-POOL", "return probes can run out",
         "A kretprobe keeps one instance per call in flight, and the kernel makes max(10, 2 x CPUs) of them. Calls that sleep (recvmsg) use them up; further calls are not counted. Use fexit, or create the probe with a larger maxactive and watch its missed count.";
+    LiePreempted = "LIE-PREEMPTED", "loses events where the kernel preempts itself",
+        "A program at a trampoline (fentry, fexit, fmod_ret) can be preempted where the kernel preempts its own code: PREEMPT, PREEMPT_LAZY, PREEMPT_RT, or a kernel with PREEMPT_DYNAMIC that is in the mode full or lazy. A second task that reaches the same program on the same processor meanwhile is passed over, and its event is lost. Few are: none while one task works, up to 0.6 % were measured with eight. The kernel counts them in the program's recursion_misses. Use a kprobe (preemption is off while its program runs), or boot with preempt=voluntary. Kernels before 5.12 do not lose any.";
+    LieInterrupted = "LIE-INTERRUPTED", "loses events that come in interrupts",
+        "The function runs in softirq context. A kprobe that is hit there while the interrupted code is in a program of another kprobe, on the same processor, is passed over, and nothing counts it: 4 of 97 were lost in a measurement. fentry and fexit programs have a guard of their own each, and lose nothing. On real-time kernels softirqs are tasks, and kprobes lose nothing either.";
     InlineSelective = "LIE-INLINED", "some calls are inlined",
         "The function exists and can be attached to, but the compiler copied its body into some of its callers: what goes through those is not counted, without any error. Attach to a function that it calls, or to the callers as well.";
     InlineUnknown = "INLINE-UNKNOWN", "some calls may be inlined",

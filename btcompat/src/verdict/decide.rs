@@ -4,6 +4,7 @@ use super::attach::judge_attach;
 use super::features::{judge_externs, judge_features, judge_maps};
 use super::host::{Caps, Host, judge_host};
 use super::lies::judge_lies;
+use super::losses::judge_losses;
 use super::modules::View;
 use super::relocations::{Relocated, judge_relocations, relocate};
 use super::{Code, Finding, Place, ProgramVerdict, Severity, Stage, State, Verdict};
@@ -25,8 +26,17 @@ pub struct Scenario {
     pub libbpf: LibbpfVersion,
     /// Switches of a running host.
     pub host: Option<Host>,
-    /// BTF that the loader is given in place of the kernel's own (libbpf: `btf_custom_path`).
-    pub btf: Option<Arc<Btf>>,
+    /// BTF that the loader is given besides what the kernel has.
+    pub btf: Option<OtherBtf>,
+}
+
+/// BTF that does not come from the kernel.
+#[derive(Clone, Debug)]
+pub enum OtherBtf {
+    /// In place of the kernel's own (libbpf: `btf_custom_path`).
+    Instead(Arc<Btf>),
+    /// For what the kernel does not describe, as the loader of this project's probes takes it: modules of kernels that have no BTF of modules.
+    Beside(Arc<Btf>),
 }
 
 impl Default for Scenario {
@@ -78,8 +88,16 @@ pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenari
     let view = View::new(surface, &scenario.loaded, scenario.caps.sys_admin);
     let targets = match &scenario.btf {
         // libbpf looks nowhere else then: not in the kernel, not in modules.
-        Some(btf) => Some(Targets::vmlinux_only(Arc::clone(btf))),
-        None => surface.targets(&scenario.loaded, scenario.caps.sys_admin),
+        Some(OtherBtf::Instead(btf)) => Some(Targets::vmlinux_only(Arc::clone(btf))),
+        other => {
+            let mut targets = surface.targets(&scenario.loaded, scenario.caps.sys_admin);
+            if let (Some(OtherBtf::Beside(btf)), Some(targets)) = (other, &mut targets)
+                && targets.modules.is_empty()
+            {
+                targets.modules.push(("given".to_owned(), Arc::clone(btf)));
+            }
+            targets
+        }
     };
     let relocated = relocate(object, targets.as_ref(), scenario.libbpf);
     let externals = externals(surface);
@@ -173,6 +191,7 @@ fn judge_program(case: &Case) -> ProgramVerdict {
     judge_relocations(case, &mut verdict);
     judge_attach(case, &mut verdict);
     judge_lies(case, &mut verdict);
+    judge_losses(case, &mut verdict);
     verdict
 }
 

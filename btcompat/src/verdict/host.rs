@@ -89,6 +89,8 @@ impl Caps {
 pub struct Host {
     /// `none`, `integrity` or `confidentiality`.
     pub lockdown: Option<String>,
+    /// How the kernel preempts its own code: `none`, `voluntary`, `full` or `lazy`.
+    pub preempt: Option<String>,
     /// `kernel.ftrace_enabled`.
     pub ftrace_enabled: Option<bool>,
     /// `debugfs kprobes/enabled`.

@@ -12,18 +12,6 @@ pub(super) fn judge_lies(case: &Case, verdict: &mut ProgramVerdict) {
     judge_probe_reads(case, verdict);
     judge_fields(case, verdict);
     judge_argument_types(case, verdict);
-    if case.kind() == Some(AttachKind::Kretprobe) {
-        let target = case.spec().and_then(|s| s.target.clone());
-        verdict.add(Finding {
-            code: Code::LieRetprobe,
-            stage: Stage::Run,
-            severity: Severity::Note,
-            subject: target.unwrap_or_default(),
-            place: None,
-            evidence: "max(10, 2 x CPUs) calls in flight".to_owned(),
-            advice: "use fexit, or a larger maxactive, and watch the missed count".to_owned(),
-        });
-    }
     judge_inlining(case, verdict);
 }
 

@@ -7,6 +7,7 @@ mod decide;
 mod features;
 mod host;
 mod lies;
+mod losses;
 mod metric;
 mod modules;
 mod relocations;
@@ -16,7 +17,7 @@ pub use beside::{
     Agreement, MetricBeside, ProgramBeside, beside_losses, beside_reports, beside_trials,
 };
 pub use codes::{Code, CodeInfo};
-pub use decide::{Scenario, decide};
+pub use decide::{OtherBtf, Scenario, decide};
 pub use host::{Caps, Host};
 pub use metric::{MetricVerdict, Missing, metric_verdicts};
 
@@ -82,6 +83,8 @@ pub enum Severity {
     Lies,
     /// It may fail or lie; more has to be known.
     Undetermined,
+    /// The program works, and is passed over now and then: numbers come out a little too small under load.
+    Loses,
     /// Worth knowing, changes nothing.
     Note,
 }
@@ -151,7 +154,7 @@ impl ProgramVerdict {
         let state = match finding.severity {
             Severity::Breaks | Severity::Lies => State::No,
             Severity::Undetermined => State::Unknown,
-            Severity::Note => State::Yes,
+            Severity::Loses | Severity::Note => State::Yes,
         };
         match finding.stage {
             Stage::Open | Stage::Relocate | Stage::Load => self.load = self.load.and(state),
@@ -185,7 +188,7 @@ impl Verdict {
         let whole = self.findings.iter().map(|f| match f.severity {
             Severity::Breaks | Severity::Lies => State::No,
             Severity::Undetermined => State::Unknown,
-            Severity::Note => State::Yes,
+            Severity::Loses | Severity::Note => State::Yes,
         });
         programs
             .map(ProgramVerdict::state)

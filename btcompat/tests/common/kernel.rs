@@ -41,6 +41,8 @@ pub(crate) struct Recipe {
     pub(crate) added: bool,
     /// Names that stand for `dev_send` in the symbol table, with their flags.
     pub(crate) symbols: Vec<(&'static str, Flags)>,
+    /// What `dev_send` is called in the types.
+    pub(crate) function: &'static str,
     /// Parameters of `dev_send` after the first.
     pub(crate) more_params: usize,
     /// The first parameter is a device.
@@ -57,6 +59,7 @@ impl Default for Recipe {
             count_bytes: 4,
             added: true,
             symbols: vec![("dev_send", TRACEABLE[0].with(TRACEABLE[1]))],
+            function: "dev_send",
             more_params: 2,
             takes_device: true,
             module: None,
@@ -86,7 +89,7 @@ impl Recipe {
         let other = w.ptr(other);
         let mut params = vec![("dev", if self.takes_device { ptr } else { other })];
         params.extend(vec![("n", ulong); self.more_params]);
-        w.func("dev_send", int, &params);
+        w.func(self.function, int, &params);
     }
 
     fn table(&self) -> SymbolTable {

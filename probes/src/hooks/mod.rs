@@ -9,6 +9,7 @@ mod latency;
 mod socket;
 mod urb;
 
+use metrics::catalogue::{IN_SOFTIRQ, SOMETIMES_VOID};
 use metrics::{Family, Metric};
 
 use metrics::AttachKind::{self, Fentry, Fexit, Kprobe, Kretprobe};
@@ -62,11 +63,22 @@ impl Hook {
     pub(crate) fn prog(&self, kind: AttachKind) -> String {
         format!("{}_{kind}", self.event)
     }
-}
 
-/// Events that come in softirq context, which nothing preempts but on real-time kernels: programs at trampolines miss none of them. Programs
-/// at kprobes do, if the interrupt came in the middle of another one.
-pub(crate) const IN_SOFTIRQ: &[&str] = &["usb_giveback"];
+    /// Does the event come in softirq context?
+    pub(crate) fn is_in_softirq(&self) -> bool {
+        IN_SOFTIRQ.contains(&self.function().as_str())
+    }
+
+    /// Does the function return nothing in some kernels?
+    pub(crate) fn is_sometimes_void(&self) -> bool {
+        SOMETIMES_VOID.contains(&self.function().as_str())
+    }
+
+    /// The function's name in the catalogue.
+    fn function(&self) -> String {
+        format!("{}:{}", self.module, self.symbol)
+    }
+}
 
 /// Events whose programs are passed over harmlessly. URBs towards the host are submitted again in softirq context, now and then in the middle
 /// of another submission; these programs do not count them. URBs from the host are submitted by tasks, and miss nothing.
@@ -76,9 +88,6 @@ pub(crate) const MISSES_NOTHING: &[&str] =
 const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
 /// For programs that need the result alone.
 const RETURN: &[&[AttachKind]] = &[&[Fexit], &[Kretprobe]];
-
-/// Functions that return nothing in some kernels; only BTF tells which.
-pub(crate) const SOMETIMES_VOID: &[&str] = &["hci_send_frame"];
 
 /// Head of the list of all devices.
 pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
@@ -133,6 +142,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use metrics::CATALOGUE;
+    use metrics::catalogue::{members_of, needed_by};
 
     use super::*;
     use crate::FAMILIES;
@@ -151,6 +161,49 @@ mod tests {
             .map(|metric| metric.name)
             .collect();
         assert_eq!(fed, wanted);
+    }
+
+    /// Check that the functions which a whole family stands or falls with are those of the events that feed all of its metrics, and that what
+    /// comes in softirq context is an event.
+    #[test]
+    fn functions_that_a_family_needs_feed_all_of_it() {
+        for family in FAMILIES {
+            let metrics = CATALOGUE.iter().filter(|metric| metric.family == *family);
+            let count = metrics.count();
+            let feeds_all = |hook: &&Hook| {
+                let whole = hook.feeds.iter().filter(|feed| feed.labels.is_empty());
+                whole.count() == count
+            };
+            let hooks = hooks_of(*family)
+                .iter()
+                .filter(feeds_all)
+                .map(Hook::function);
+            let hooks: BTreeSet<_> = hooks.collect();
+            let needed = needed_by(*family).iter().map(|name| (*name).to_owned());
+            assert_eq!(hooks, needed.collect(), "{family}");
+        }
+        let hooks = FAMILIES.iter().flat_map(|family| hooks_of(*family));
+        assert_eq!(
+            hooks.filter(|hook| hook.is_in_softirq()).count(),
+            IN_SOFTIRQ.len()
+        );
+    }
+
+    /// Check that the members that series depend on are those which the catalogue names for their metrics.
+    #[test]
+    fn partial_series_are_those_of_the_catalogue() {
+        let ours = PARTIAL
+            .iter()
+            .map(|p| (p.feed.metric.name, p.structure, p.member));
+        let of_metric = |metric: &&'static Metric| {
+            let members = members_of(metric).iter();
+            members.map(|(structure, member)| (metric.name, *structure, *member))
+        };
+        let catalogued = CATALOGUE.iter().flat_map(of_metric);
+        assert_eq!(
+            ours.collect::<BTreeSet<_>>(),
+            catalogued.collect::<BTreeSet<_>>()
+        );
     }
 
     /// Check that the labels of each feed exist in the catalogue with that value.

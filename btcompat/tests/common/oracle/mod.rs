@@ -1,5 +1,6 @@
 //! Judges one relocation twice: by this crate and by libbpf.
 
+pub(crate) mod sections;
 mod sys;
 
 use btcompat::btf::{Btf, essential_name};
