@@ -3,6 +3,7 @@
 use crate::bluetooth::device::DeviceControl;
 use crate::bluetooth::hci::Management;
 use crate::calls::CallLog;
+use crate::foreign::Foreign;
 use crate::home::Home;
 use crate::inside::Inside;
 use crate::port::Port;
@@ -12,6 +13,7 @@ use controller::transport::usbredir::UsbFault;
 use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault};
 use evidence::{DeviceAction, DeviceCounters, PacketCounts, Scenario, Transport, UsbPlace};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -38,16 +40,18 @@ pub(crate) struct Controllers {
 }
 
 impl Controllers {
-    /// Plugs the controllers in, in order, and brings the devices up.
+    /// Plugs the controllers in, in order, and brings the devices up. btvirt, if it is wanted, is among the `pushed` files.
     ///
     /// # Errors
     /// There is no /dev/vhci, the kernel finds no dongle, or it does not get a device up.
-    pub(crate) fn start(scenario: &Scenario, port: &Port) -> anyhow::Result<Self> {
+    pub(crate) fn start(scenario: &Scenario, pushed: &Path, port: &Port) -> anyhow::Result<Self> {
         let control = DeviceControl::open().context("failed to open an HCI socket")?;
         port.phase("creating controllers")?;
         let home = if scenario.is_outside() {
             let transports = (0..scenario.controllers.len()).map(|n| scenario.transport(n));
             Home::Outside(port.clone(), transports.collect())
+        } else if scenario.transport(0) == Transport::Btvirt {
+            Home::Foreign(Foreign::start(pushed, &scenario.controllers)?)
         } else {
             Home::Inside(Inside::start(&scenario.controllers)?)
         };
@@ -94,7 +98,7 @@ impl Controllers {
             .with_context(|| format!("failed to bring hci{hci} up"))?;
         let read = self.control.address(*hci)?;
         ensure!(
-            read == *address,
+            self.home.is_foreign() || read == *address,
             "hci{hci} has address {read}, its controller {address}"
         );
         if place.has_bredr {
@@ -105,12 +109,14 @@ impl Controllers {
         Ok(())
     }
 
-    /// Address of the n-th controller.
+    /// Address of the n-th controller, as the kernel has it.
     ///
     /// # Errors
-    /// There is no such controller.
+    /// There is no such controller, or its device is gone.
     pub(crate) fn address(&self, number: usize) -> anyhow::Result<BdAddr> {
-        Ok(self.place(number)?.address)
+        let hci = self.place(number)?.hci;
+        let read = self.control.address(hci);
+        read.with_context(|| format!("failed to read the address of hci{hci}"))
     }
 
     /// Does something to a controller.
@@ -198,6 +204,18 @@ impl Controllers {
             .map_err(anyhow::Error::from)
             .and_then(|management| Ok(management.enable_le(hci, calls)?))
             .with_context(|| format!("failed to turn LE on for hci{hci}"))
+    }
+
+    /// Has a device pair with whoever wants to.
+    ///
+    /// # Errors
+    /// There is no such controller, or the kernel refuses.
+    pub(crate) fn make_pairable(&self, number: usize, calls: &CallLog) -> anyhow::Result<()> {
+        let hci = self.place(number)?.hci;
+        Management::open()
+            .map_err(anyhow::Error::from)
+            .and_then(|management| Ok(management.make_pairable(hci, calls)?))
+            .with_context(|| format!("failed to make hci{hci} pairable"))
     }
 
     /// Advertises, so that others can connect over LE.

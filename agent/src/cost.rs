@@ -61,7 +61,7 @@ pub(crate) fn measure(
     let Some((Step::Transfer { traffic }, before)) = scenario.steps.split_last() else {
         bail!("the last step of the scenario is no transfer");
     };
-    let mut controllers = Controllers::start(scenario, port)?;
+    let mut controllers = Controllers::start(scenario, objects, port)?;
     let calls = CallLog::default();
     let nothing = Collector::new(probes::load(&[], &Options::default()));
     let sockets = steps::carry_out(before, &mut controllers, &calls, &nothing, port)?;

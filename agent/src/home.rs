@@ -1,5 +1,6 @@
-//! Where the scenario's controllers live: in this process, or in the harness's.
+//! Where the scenario's controllers live: in this process, in the harness's, or in btvirt's.
 
+use crate::foreign::Foreign;
 use crate::inside::Inside;
 use crate::port::Port;
 use crate::relay;
@@ -16,6 +17,8 @@ pub(crate) enum Home {
     Inside(Inside),
     /// In the harness's; this port leads there. How each reaches the kernel.
     Outside(Port, Vec<Transport>),
+    /// In btvirt's: somebody else's controllers.
+    Foreign(Foreign),
 }
 
 impl Home {
@@ -29,6 +32,7 @@ impl Home {
                 inside.act(action);
                 Ok(())
             }
+            Self::Foreign(foreign) => foreign.act(&action),
             Self::Outside(port, _) => done(port, Ask::Act { action }),
         }
     }
@@ -39,7 +43,7 @@ impl Home {
     /// The controllers are on no bus.
     pub(crate) fn add_usb_fault(&self, fault: UsbFault) -> anyhow::Result<()> {
         match self {
-            Self::Inside(_) => bail!("the controllers are not on USB"),
+            Self::Inside(_) | Self::Foreign(_) => bail!("the controllers are not on USB"),
             Self::Outside(port, _) => done(port, Ask::UsbFault { fault }),
         }
     }
@@ -51,6 +55,7 @@ impl Home {
     pub(crate) fn look(&self) -> anyhow::Result<Sight> {
         match self {
             Self::Inside(inside) => Ok(inside.look()),
+            Self::Foreign(foreign) => foreign.look(),
             Self::Outside(port, _) => match port.ask(Ask::Look)? {
                 Answer::Sight(sight) => Ok(sight),
                 other => bail!("the harness was asked how far everything is, and says {other:?}"),
@@ -65,6 +70,7 @@ impl Home {
     pub(crate) fn report(&self, places: &[Place], port: &Port) -> anyhow::Result<()> {
         match self {
             Self::Inside(inside) => inside.report(places, port),
+            Self::Foreign(_) => Ok(()),
             Self::Outside(port, _) => {
                 let places = places.to_vec();
                 done(port, Ask::Report { places })
@@ -79,6 +85,7 @@ impl Home {
     pub(crate) fn plug(&mut self, controller: usize) -> anyhow::Result<Option<u16>> {
         match self {
             Self::Inside(inside) => inside.plug(controller).map(Some),
+            Self::Foreign(foreign) => foreign.hci(controller).map(Some),
             Self::Outside(port, transports) => {
                 done(port, Ask::Plug { controller })?;
                 match transports.get(controller) {
@@ -99,8 +106,14 @@ impl Home {
                 inside.unplug(controller);
                 Ok(())
             }
+            Self::Foreign(_) => bail!("btvirt's controllers cannot be pulled out"),
             Self::Outside(port, _) => done(port, Ask::Unplug { controller }),
         }
+    }
+
+    /// Do the controllers choose their addresses themselves, whatever their profiles say?
+    pub(crate) const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign(_))
     }
 
     /// Waits until the kernel polls a controller on USB for voice, or not any more.

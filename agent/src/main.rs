@@ -6,6 +6,7 @@ mod bluetooth;
 mod calls;
 mod controllers;
 mod cost;
+mod foreign;
 mod home;
 mod inside;
 mod misbehave;
@@ -102,7 +103,7 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     let (scenario, detach) = next_scenario(port)?;
     let monitor = scenario.is_outside().then(usbmon::Monitor::start);
     let monitor = monitor.transpose()?;
-    let mut controllers = controllers::Controllers::start(&scenario, port)?;
+    let mut controllers = controllers::Controllers::start(&scenario, &arguments.objects, port)?;
     carry_out(&scenario, &probes, loaded, monitor, &mut controllers, port)?;
     port.send(&AgentRecord::Done)?;
     if !detach {

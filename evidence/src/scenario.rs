@@ -50,6 +50,9 @@ pub enum Transport {
     /// The same, and the dongle says that it can wake its host, without which a kernel does not suspend it. (It cannot, behind QEMU: it
     /// has to be woken from the other side.)
     UsbSuspendable,
+    /// Through `/dev/vhci`, but from BlueZ's btvirt, which lies among the pushed files: all controllers of the scenario or none. It keeps no
+    /// ledger, and of a profile it heeds only whether there is BR/EDR.
+    Btvirt,
 }
 
 impl Transport {
@@ -291,6 +294,16 @@ pub enum Step {
         controller: usize,
         /// What.
         action: DeviceAction,
+    },
+    /// Have a device pair with Secure Simple Pairing, without asking anybody, through the management interface.
+    Pairable {
+        /// Which controller's.
+        controller: usize,
+    },
+    /// Take only connections over encrypted links on a listening socket (`BT_SECURITY_MEDIUM`).
+    DemandEncryption {
+        /// The socket.
+        socket: String,
     },
     /// Turn LE on through the management interface, and advertise so that others can connect.
     Advertise {

@@ -28,6 +28,8 @@ unsafe impl Plain for u16 {}
 // SAFETY: an integer.
 unsafe impl Plain for sys::bt_voice {}
 // SAFETY: integers.
+unsafe impl Plain for sys::bt_security {}
+// SAFETY: integers.
 unsafe impl Plain for sys::l2cap_options {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}

@@ -127,6 +127,8 @@ fn status_name(status: u8) -> &'static str {
     }
 }
 
+const SET_BONDABLE: u16 = 0x0009;
+const SET_SECURE_SIMPLE_PAIRING: u16 = 0x000b;
 const SET_LE: u16 = 0x000d;
 const SET_ADVERTISING: u16 = 0x0029;
 const SET_EXPERIMENTAL_FEATURE: u16 = 0x004a;
@@ -148,6 +150,15 @@ impl Management {
         let socket = fd::socket(libc::SOCK_RAW, sys::BTPROTO_HCI)?;
         bind(&socket, sys::HCI_DEV_NONE, sys::HCI_CHANNEL_CONTROL)?;
         Ok(Self { socket })
+    }
+
+    /// Turns Secure Simple Pairing on, and lets others pair.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn make_pairable(&self, hci: u16, calls: &CallLog) -> Result<(), ManagementError> {
+        self.command(SET_SECURE_SIMPLE_PAIRING, hci, &[1], calls)?;
+        self.command(SET_BONDABLE, hci, &[1], calls)
     }
 
     /// Turns LE on.

@@ -164,6 +164,19 @@ impl Socket {
         }
     }
 
+    /// Only connections over encrypted links, whoever the peer is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn demand_encryption(&self) -> io::Result<()> {
+        let level = sys::bt_security {
+            level: sys::BT_SECURITY_MEDIUM,
+            key_size: 0,
+        };
+        let socket = self.socket.as_fd();
+        fd::set_option(socket, sys::SOL_BLUETOOTH, sys::BT_SECURITY, &level)
+    }
+
     /// Has the kernel report when each message is handed to the driver, and when the controller is done with it.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub(super) const SOL_BLUETOOTH: c_int = 274;
 pub(super) const BT_VOICE: c_int = 11;
 pub(super) const BT_VOICE_CVSD_16BIT: u16 = 0x0060;
 pub(super) const BT_VOICE_TRANSPARENT: u16 = 0x0003;
+pub(super) const BT_SECURITY: c_int = 4;
+pub(super) const BT_SECURITY_MEDIUM: u8 = 2;
 pub(super) const BT_DEFER_SETUP: c_int = 7;
 pub(super) const BT_RCVMTU: c_int = 13;
 
@@ -120,6 +122,14 @@ pub(super) struct bt_voice {
     pub(super) setting: u16,
 }
 
+/// `struct bt_security`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct bt_security {
+    pub(super) level: u8,
+    pub(super) key_size: u8,
+}
+
 /// `struct l2cap_options`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -206,6 +216,7 @@ const _: () = {
     assert!(size_of::<sockaddr_iso>() == 10);
     assert!(size_of::<hci_ufilter>() == 16);
     assert!(size_of::<bt_voice>() == 2);
+    assert!(size_of::<bt_security>() == 2);
     assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);
     assert!(size_of::<hci_dev_list>() == 4 + 8 * LISTED_DEVICES);

@@ -65,6 +65,8 @@ pub(super) fn describe(step: &Step) -> String {
         Step::Device { controller, action } => {
             format!("the device of controller {controller}: {action:?}")
         }
+        Step::Pairable { controller } => format!("controller {controller} becomes pairable"),
+        Step::DemandEncryption { socket } => format!("{socket} demands encryption"),
         Step::Advertise { controller } => format!("controller {controller} advertises"),
         Step::Require { feature } => format!("look for {feature:?}"),
         Step::Timestamps { socket } => format!("{socket} asks for time stamps"),

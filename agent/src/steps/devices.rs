@@ -41,6 +41,13 @@ impl Stage<'_> {
             Step::Resume { controller } => self.controllers.resume(*controller),
             Step::Plug { controller } => self.controllers.plug(*controller),
             Step::Device { controller, action } => self.controllers.act(*controller, *action),
+            Step::Pairable { controller } => {
+                self.controllers.make_pairable(*controller, self.calls)
+            }
+            Step::DemandEncryption { socket } => self
+                .socket(socket)?
+                .demand_encryption()
+                .context("failed to set BT_SECURITY"),
             Step::Advertise { controller } => self.controllers.advertise(*controller, self.calls),
             Step::Require { feature } => self.require(*feature),
             _ => unreachable!("the other steps have nothing to do with devices"),

@@ -197,6 +197,8 @@ impl Stage<'_> {
             | Step::Resume { .. }
             | Step::Plug { .. }
             | Step::Device { .. }
+            | Step::Pairable { .. }
+            | Step::DemandEncryption { .. }
             | Step::Advertise { .. }
             | Step::Require { .. } => self.with_device(step),
             Step::Panic => {

@@ -264,6 +264,42 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         ],
     ),
     (
+        "completes-one-too-many",
+        &[
+            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "acl")]),
+            Plant::OneMore(&of::ACKS_UNMATCHED, &[HCI0]),
+        ],
+    ),
+    (
+        "bredr-pairing",
+        &[
+            // Link Key Notification, Encryption Change.
+            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x18")]),
+            Plant::OneMore(&of::EVENTS, &[HCI1, ("event", "0x08")]),
+        ],
+    ),
+    (
+        "le-legacy",
+        &[
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "le")]),
+            Plant::OneMore(&of::COMMANDS, &[HCI1, ("opcode", "0x200a")]),
+        ],
+    ),
+    (
+        "three-controllers",
+        &[
+            Plant::Unlisted(sent(2, Acl)),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[("hci", "hci2"), ("kind", "acl")]),
+        ],
+    ),
+    (
+        "ack-policies",
+        &[
+            Plant::Halved(&of::ACK_TIME, &[HCI0, ("kind", "acl")]),
+            Plant::OneMore(&of::IN_FLIGHT, &[HCI0, ("kind", "acl")]),
+        ],
+    ),
+    (
         "unreliable-air",
         &[
             Plant::Unlisted(received(1, Acl)),

@@ -63,6 +63,31 @@ pub(super) fn completes_too_many() -> Scenario {
     build::scenario("completes-too-many", about, steps)
 }
 
+/// One acknowledgement too many, which kernels that count each link's packets without looking take for 2^32 - 1 packets under way: they
+/// never choose the link again, until one more comes. Others go on at once. What is written arrives in either case, and the times tell which.
+///
+/// Kernel: net/bluetooth/hci_event.c hci_num_comp_pkts_evt(), hci_core.c hci_chan_sent().
+pub(super) fn completes_one_too_many() -> Scenario {
+    let surplus = Step::AckExtra {
+        controller: 0,
+        packets: 1,
+    };
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(quiet());
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(quiet());
+    steps.push(surplus.clone());
+    steps.push(quiet());
+    steps.extend((0..5).map(|_| write(193)));
+    steps.push(Step::Quiet { milliseconds: 223 });
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(quiet());
+    steps.push(surplus);
+    steps.extend((0..5).map(|_| read(193)));
+    let about = "a controller that reports one packet as completed that was never sent";
+    build::scenario("completes-one-too-many", about, steps)
+}
+
 /// Packets that are lost, doubled and overtaken on their way to the peer.
 pub(super) fn unreliable_air() -> Scenario {
     let mut steps = connected(l2cap(L2capMode::Basic));

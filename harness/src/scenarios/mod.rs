@@ -9,6 +9,7 @@ mod devices;
 mod faults;
 mod l2cap;
 mod le;
+mod profiles;
 mod stall;
 mod usb;
 mod usb_power;
@@ -58,7 +59,12 @@ pub fn all() -> Vec<Scenario> {
         devices::hardware_error(),
         devices::unplug_replug(),
         devices::unplug(),
+        profiles::bredr_pairing(),
+        profiles::le_legacy(),
+        profiles::three_controllers(),
+        profiles::ack_policies(),
         faults::completes_too_many(),
+        faults::completes_one_too_many(),
         faults::unreliable_air(),
         faults::command_faults(),
         faults::command_never_answered(),

@@ -1,3 +1,4 @@
+mod btvirt;
 mod can_fail;
 mod exporter;
 mod foretold;
