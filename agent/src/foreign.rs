@@ -1,10 +1,14 @@
 //! Controllers that are not this project's: BlueZ's btvirt, for comparison. It keeps no ledger and takes no orders.
+//!
+//! Among the pushed files are the program, the dynamic loader and the library that it needs, and modules: it has the kernel encrypt.
 
 use crate::bluetooth::device::DeviceControl;
+use crate::sys;
 use anyhow::{Context as _, bail};
 use controller::{Action, Profile};
 use evidence::{PacketCounts, Sight};
-use std::fs::{self, Permissions};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +23,6 @@ pub(crate) struct Foreign {
     devices: Vec<u16>,
 }
 
-/// Among the pushed files: the dynamic loader, the program, and the library that it needs, under the name that the loader looks for.
 const LOADER: &str = "ld.so";
 const PROGRAM: &str = "btvirt";
 /// How long it may take until all devices are there.
@@ -34,6 +37,7 @@ impl Foreign {
     /// It cannot be started, or its devices do not come.
     pub(crate) fn start(folder: &Path, profiles: &[Profile]) -> anyhow::Result<Self> {
         let control = DeviceControl::open().context("failed to open an HCI socket")?;
+        insert_modules(folder)?;
         let loader = folder.join(LOADER);
         fs::set_permissions(&loader, Permissions::from_mode(0o755))
             .with_context(|| format!("failed to make {} executable", loader.display()))?;
@@ -120,6 +124,21 @@ impl Foreign {
             sco_received: kernel.sco_received,
         })
     }
+}
+
+/// Inserts the modules in the folder in the order of their names.
+fn insert_modules(folder: &Path) -> anyhow::Result<()> {
+    let files = fs::read_dir(folder).context("failed to list what was pushed")?;
+    let paths = files.flatten().map(|file| file.path());
+    let modules: BTreeSet<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ko"))
+        .collect();
+    for path in modules {
+        File::open(&path)
+            .and_then(|file| sys::insert_module(&file))
+            .with_context(|| format!("failed to insert {}", path.display()))?;
+    }
+    Ok(())
 }
 
 impl Drop for Foreign {
