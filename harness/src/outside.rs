@@ -198,7 +198,9 @@ fn none(number: usize) -> String {
 /// A port on our end of a socket; and a hand on the dongle, if it is one.
 fn open(transport: Transport, ours: UnixStream) -> io::Result<(Box<dyn Port>, Option<UsbControl>)> {
     let remote_wakeup = match transport {
-        Transport::Vhci => return Ok((Box::new(H4Port::connected(ours)?), None)),
+        Transport::Vhci | Transport::Btvirt => {
+            return Ok((Box::new(H4Port::connected(ours)?), None));
+        }
         Transport::Usb => false,
         Transport::UsbSuspendable => true,
     };

@@ -218,6 +218,67 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         )],
     ),
     (
+        "l2cap-le-coc-suspended",
+        &[
+            Plant::Call(L2CAP, Write, "EAGAIN"),
+            Plant::OneMore(&of::BUFFER_WOULD_BLOCK, &[("cause", "suspended")]),
+        ],
+    ),
+    (
+        "usb-le-coc",
+        &[
+            Plant::Unlisted(sent(1, Acl)),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "le")]),
+        ],
+    ),
+    (
+        "usb-sco-msbc",
+        &[
+            Plant::Unlisted(sent(0, Sco)),
+            Plant::OneMore(&of::URB_COMPLETED, &[HCI1, ("endpoint", "isoc")]),
+        ],
+    ),
+    (
+        "usb-autosuspend",
+        &[
+            Plant::Call(Protocol::Hci, Write, "ok"),
+            Plant::OneMore(&of::URB_DEFERRED, &[HCI0]),
+        ],
+    ),
+    (
+        "usb-reset-in-flight",
+        &[Plant::OneMore(
+            &of::URB_COMPLETED,
+            &[
+                HCI0,
+                ("endpoint", "bulk"),
+                ("direction", "out"),
+                ("status", "ENOENT"),
+            ],
+        )],
+    ),
+    (
+        "usb-unplug-mid-traffic",
+        &[
+            Plant::Call(L2CAP, Write, "ECONNABORTED"),
+            Plant::Call(L2CAP, Write, "ENOTCONN"),
+        ],
+    ),
+    (
+        "usb-driver-reload",
+        &[
+            Plant::Unlisted(sent(0, Acl)),
+            Plant::OneMore(&of::URB_SUBMITTED, &[HCI0, ("endpoint", "bulk")]),
+        ],
+    ),
+    (
+        "usb-and-vhci",
+        &[
+            Plant::Unlisted(received(1, Acl)),
+            Plant::OneMore(&of::URB_SUBMITTED, &[HCI0, ("endpoint", "bulk")]),
+        ],
+    ),
+    (
         "hci-raw-and-user-channel",
         &[
             Plant::PastKernel(2),
