@@ -103,6 +103,20 @@ struct {
 	__type(value, struct exhausted);
 } credits_exhausted SEC(".maps");
 
+/* Packets that were sent to one controller's LE slots since its last event. */
+struct turn {
+	__u64 counted; /* the host's counter at the last of them, or NO_TURN */
+	__u64 uncounted; /* how many before that had not been counted */
+};
+#define NO_TURN (~0ULL)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_DEVICES);
+	__type(key, __u32);
+	__type(value, struct turn);
+} credits_turns SEC(".maps");
+
 /* An entry of credits_sends is too large for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -292,6 +306,35 @@ static __always_inline int count_send(const struct pool_key *key, __u64 left)
 	return 0;
 }
 
+/*
+ * Free LE slots before a packet is sent, if the host's counter says so many. Where hci_sched_le counts in
+ * a local variable and stores it after its last packet (5.10.218), the counter stands still from one
+ * packet to the next. Nowhere else can it, unless an event came between.
+ */
+static __always_inline __u64 le_slots(__u32 hci, __u64 counted)
+{
+	struct turn first = {.counted = counted};
+	struct turn *turn = bpf_map_lookup_elem(&credits_turns, &hci);
+
+	if (!turn) {
+		if (bpf_map_update_elem(&credits_turns, &hci, &first, BPF_NOEXIST))
+			count_drop(DROP_MAP_FULL);
+		return counted;
+	}
+	turn->uncounted = turn->counted == counted ? turn->uncounted + 1 : 0;
+	turn->counted = counted;
+	return turn->uncounted < counted ? counted - turn->uncounted : 0;
+}
+
+/* An event may change the counter. */
+static __always_inline void end_turn(__u32 hci)
+{
+	struct turn *turn = bpf_map_lookup_elem(&credits_turns, &hci);
+
+	if (turn)
+		turn->counted = NO_TURN;
+}
+
 static __always_inline int handle_sent(const struct hci_dev *hdev, const struct sk_buff *skb)
 {
 	enum pool pool = pool_of_packet(hdev, skb);
@@ -300,13 +343,15 @@ static __always_inline int handle_sent(const struct hci_dev *hdev, const struct 
 
 	if (pool == POOL_UNKNOWN)
 		return 0;
+	key.hci = BPF_CORE_READ(hdev, id);
+	key.pool = pool;
 	left = free_slots(hdev, pool);
+	if (pool == POOL_LE)
+		left = le_slots(key.hci, left);
 	if (!left) {
 		count_drop(DROP_UNEXPECTED);
 		return 0;
 	}
-	key.hci = BPF_CORE_READ(hdev, id);
-	key.pool = pool;
 	/* What the scheduler stores once hci_send_frame has returned. */
 	return count_send(&key, left - 1);
 }
@@ -362,6 +407,7 @@ static __always_inline int handle_event(const struct hci_dev *hdev, const struct
 		count_drop(DROP_READ_FAILED);
 		return 0;
 	}
+	end_turn(key.hci);
 	if (code != HCI_EV_NUM_COMP_PKTS)
 		return is_user ? user_event(key.hci, (__u64)data, len) : 0;
 	if (!completed_entries(data, len, &entries))
@@ -396,7 +442,9 @@ static __always_inline int handle_packet(const struct hci_dev *hdev, const struc
 static __always_inline int handle_unregister(const struct hci_dev *hdev)
 {
 	struct pool_key key = {.hci = BPF_CORE_READ(hdev, id)};
+	__u32 hci = key.hci;
 
+	bpf_map_delete_elem(&credits_turns, &hci);
 	for (int pool = POOL_ACL; pool <= POOL_UNKNOWN; pool++) {
 		key.pool = pool;
 		bpf_map_delete_elem(&credits_sends, &key);

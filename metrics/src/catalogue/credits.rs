@@ -87,7 +87,7 @@ pub static SLOTS_AT_SEND: Metric = Metric {
         "The scheduler's counter is changed in code that is inlined everywhere, so the value is \
          worked out, never read, at the moment it is stored.",
         "Kernels without \"Fix LE quote calculation\" (6.11, and stable releases of 2024) store the \
-         le pool's counter once a batch: there only the first packet of each batch is exact.",
+         le pool's counter once a batch: there the packets since the last event are subtracted.",
         "Completions count when the host has processed them, which is later than when the \
          controller sent them.",
     ],
