@@ -73,7 +73,7 @@ impl CallLog {
 
 /// The C name of an error that a Bluetooth socket call can return; its number for any other.
 fn errno_name(error: &io::Error) -> String {
-    const NAMES: [(i32, &str); 17] = [
+    const NAMES: [(i32, &str); 18] = [
         (libc::EAGAIN, "EAGAIN"),
         (libc::EBADF, "EBADF"),
         (libc::EBADFD, "EBADFD"),
@@ -91,6 +91,8 @@ fn errno_name(error: &io::Error) -> String {
         (libc::EOPNOTSUPP, "EOPNOTSUPP"),
         (libc::EPIPE, "EPIPE"),
         (libc::ETIMEDOUT, "ETIMEDOUT"),
+        // Never seen by user space; who interrupts a call knows whether it was this.
+        (512, "ERESTARTSYS"),
     ];
     let number = error.raw_os_error().unwrap_or(0);
     let name = NAMES.iter().find(|(known, _)| *known == number);

@@ -11,7 +11,9 @@ use crate::usb_device;
 use anyhow::{Context as _, bail, ensure};
 use controller::transport::usbredir::UsbFault;
 use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault};
-use evidence::{DeviceAction, DeviceCounters, PacketCounts, Scenario, Transport, UsbPlace};
+use evidence::{
+    DeviceAction, DeviceCounters, PacketCounts, PastKernel, Scenario, Transport, UsbPlace,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::sleep;
@@ -35,8 +37,8 @@ pub(crate) struct Controllers {
     home: Home,
     control: DeviceControl,
     places: Vec<Place>,
-    /// Events of each device that a process read on the user channel, past the kernel.
-    past_kernel: BTreeMap<u16, u32>,
+    /// What a process read of each device on the user channel, past the kernel.
+    past_kernel: BTreeMap<u16, PastKernel>,
 }
 
 impl Controllers {
@@ -231,13 +233,28 @@ impl Controllers {
             .with_context(|| format!("failed to have hci{hci} advertise"))
     }
 
-    /// Events of a device that the kernel did not see.
-    pub(crate) fn note_past_kernel(&mut self, hci: u16, events: u32) {
-        *self.past_kernel.entry(hci).or_default() += events;
+    /// A process has read so much of a device that the kernel did not see.
+    pub(crate) fn note_past_kernel(&mut self, hci: u16, read: PastKernel) {
+        let sum = self.past_kernel.entry(hci).or_default();
+        sum.events += read.events;
+        sum.acl += read.acl;
     }
 
-    /// How many events of each device the kernel did not see.
-    pub(crate) fn past_kernel(&self) -> &BTreeMap<u16, u32> {
+    /// The handle of the one link of a device.
+    ///
+    /// # Errors
+    /// It has none, or several.
+    pub(crate) fn link_handle(&self, hci: u16) -> anyhow::Result<u16> {
+        let handles = self.control.link_handles(hci);
+        let handles = handles.with_context(|| format!("failed to list the links of hci{hci}"))?;
+        match handles[..] {
+            [handle] => Ok(handle),
+            _ => bail!("hci{hci} has {} links", handles.len()),
+        }
+    }
+
+    /// What the kernel did not see of each device.
+    pub(crate) fn past_kernel(&self) -> &BTreeMap<u16, PastKernel> {
         &self.past_kernel
     }
 

@@ -3,6 +3,7 @@
 //! descriptor.
 
 mod bluetooth;
+mod btmetrics;
 mod calls;
 mod controllers;
 mod cost;
@@ -22,6 +23,8 @@ mod trial;
 mod usb_device;
 mod usbmon;
 
+use crate::btmetrics::Btmetrics;
+use crate::observe::Seen;
 use anyhow::Context as _;
 use clap::Parser;
 use evidence::{AgentRecord, Answer, Ask, PROTOCOL_VERSION, Scenario};
@@ -46,6 +49,9 @@ struct Arguments {
     /// Measure what the probes cost in the scenario's last step, a transfer, this many times
     #[arg(long, value_name = "ROUNDS")]
     cost: Option<u32>,
+    /// Run the command btmetrics, which lies with the objects, and judge what it serves
+    #[arg(long)]
+    btmetrics: bool,
     #[command(flatten)]
     instead: trial::Instead,
 }
@@ -99,12 +105,22 @@ fn run(arguments: &Arguments, port: &Port) -> anyhow::Result<()> {
     let probes = observe::load(&arguments.objects, arguments.attach, arguments.usb)?;
     let probes = Arc::new(probes);
     observe::report_probes(&probes, port)?;
+    let served = arguments.btmetrics.then(|| {
+        port.phase("starting btmetrics")?;
+        Btmetrics::start(&arguments.objects)
+    });
+    let served = served.transpose()?;
     let loaded = Instant::now();
     let (scenario, detach) = next_scenario(port)?;
     let monitor = scenario.is_outside().then(usbmon::Monitor::start);
     let monitor = monitor.transpose()?;
     let mut controllers = controllers::Controllers::start(&scenario, &arguments.objects, port)?;
-    carry_out(&scenario, &probes, loaded, monitor, &mut controllers, port)?;
+    let seen = Seen {
+        probes: &probes,
+        served: served.as_ref(),
+        loaded,
+    };
+    carry_out(&scenario, seen, monitor, &mut controllers, port)?;
     port.send(&AgentRecord::Done)?;
     if !detach {
         sys::exit_without_closing();
@@ -125,15 +141,14 @@ fn next_scenario(port: &Port) -> anyhow::Result<(Scenario, bool)> {
 /// Carries out the steps, and reports what came of them.
 fn carry_out(
     scenario: &Scenario,
-    probes: &Arc<exporter::Collector>,
-    loaded: Instant,
+    seen: Seen<'_>,
     monitor: Option<usbmon::Monitor>,
     controllers: &mut controllers::Controllers,
     port: &Port,
 ) -> anyhow::Result<()> {
     let calls = calls::CallLog::default();
-    let _open = steps::carry_out(&scenario.steps, controllers, &calls, probes, port)?;
-    observe::settle_and_report(probes, loaded, controllers, monitor, port)?;
+    let _open = steps::carry_out(&scenario.steps, controllers, &calls, seen.probes, port)?;
+    observe::settle_and_report(seen, controllers, monitor, port)?;
     port.send(&AgentRecord::Calls {
         calls: calls.counts(),
         management_writes: calls.management_writes(),

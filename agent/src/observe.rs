@@ -1,12 +1,13 @@
 //! Loading the probes, waiting until everything has settled, and reporting what was seen.
 
+use crate::btmetrics::Btmetrics;
 use crate::controllers::Controllers;
 use crate::port::Port;
 use crate::scrape;
 use crate::usbmon::Monitor;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use evidence::{AgentRecord, DeviceCounters, PacketCounts, Period, Scrape};
+use evidence::{AgentRecord, DeviceCounters, PacketCounts, PastKernel, Period, Scrape};
 use exporter::Collector;
 use metrics::{Family, Snapshot};
 use probes::{Options, Preference};
@@ -70,6 +71,17 @@ pub(crate) fn report_probes(probes: &Collector, port: &Port) -> anyhow::Result<(
     Ok(())
 }
 
+/// Who measures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// Our own probes.
+    pub(crate) probes: &'a Arc<Collector>,
+    /// What is judged in their place.
+    pub(crate) served: Option<&'a Btmetrics>,
+    /// From when on they are there.
+    pub(crate) loaded: Instant,
+}
+
 /// What was measured, all of the same moment.
 struct Moment {
     snapshot: Snapshot,
@@ -79,13 +91,12 @@ struct Moment {
 }
 
 /// Waits until nothing moves any more, then reports metrics, kernel counters, and the ledgers, which may already be longer: what is later
-/// than the end of the reported period is not to be looked at. The probes were there from `loaded` on.
+/// than the end of the reported period is not to be looked at.
 ///
 /// # Errors
 /// It does not settle, the monitor missed something, or the port fails.
 pub(crate) fn settle_and_report(
-    probes: &Arc<Collector>,
-    loaded: Instant,
+    seen: Seen<'_>,
     controllers: &Controllers,
     monitor: Option<Monitor>,
     port: &Port,
@@ -95,14 +106,14 @@ pub(crate) fn settle_and_report(
         scrapes,
         counters,
         ended_ns,
-    } = await_moment(probes, controllers, port)?;
-    let period = period_until(ended_ns, loaded);
+    } = await_moment(seen, controllers, port)?;
+    let period = period_until(ended_ns, seen.loaded);
     let pcap = monitor.map(Monitor::finish).transpose()?;
     port.phase("reporting")?;
     controllers.report_ledgers(port)?;
-    for (hci, events) in controllers.past_kernel() {
-        let (hci, events) = (*hci, *events);
-        port.send(&AgentRecord::UserChannel { hci, events })?;
+    for (hci, read) in controllers.past_kernel() {
+        let (hci, read) = (*hci, *read);
+        port.send(&AgentRecord::UserChannel { hci, read })?;
     }
     for counters in counters {
         port.send(&AgentRecord::Device(counters))?;
@@ -115,17 +126,16 @@ pub(crate) fn settle_and_report(
 }
 
 /// Waits until nothing moves, and reads everything; again if something crossed meanwhile, since the kernel ends idle links by its own clock.
-fn await_moment(
-    probes: &Arc<Collector>,
-    controllers: &Controllers,
-    port: &Port,
-) -> anyhow::Result<Moment> {
+fn await_moment(seen: Seen<'_>, controllers: &Controllers, port: &Port) -> anyhow::Result<Moment> {
     for _ in 0..MOMENTS {
         port.phase("settling")?;
         settle(controllers)?;
         port.phase("reading the metrics")?;
         let before = controllers.crossed()?;
-        let (snapshot, scrapes) = read_still(probes)?;
+        let (snapshot, scrapes) = match seen.served {
+            None => read_still(seen.probes)?,
+            Some(served) => served.read()?,
+        };
         let counters = controllers.counters()?;
         let (crossed, ended_ns) = controllers.crossed_by()?;
         if crossed == before {
@@ -225,18 +235,21 @@ fn await_quiet(controllers: &Controllers, deadline: Instant) -> anyhow::Result<u
 }
 
 fn is_any_behind(controllers: &Controllers) -> anyhow::Result<bool> {
-    let past_kernel = |hci| controllers.past_kernel().get(&hci).copied().unwrap_or(0);
+    let past_kernel = |hci| {
+        let read = controllers.past_kernel().get(&hci);
+        read.copied().unwrap_or_default()
+    };
     let (kernel, ledgers) = (controllers.counters()?, controllers.counts()?);
     let mut pairs = kernel.iter().zip(&ledgers);
     Ok(pairs.any(|(kernel, ledger)| is_behind(kernel, ledger, past_kernel(kernel.hci))))
 }
 
 /// Has the kernel counted less than crossed the boundary? It never counts what a process read on the user channel.
-fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts, past_kernel: u32) -> bool {
+fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts, past_kernel: PastKernel) -> bool {
     kernel.acl_sent < ledger.acl_sent
-        || kernel.acl_received < ledger.acl_received
+        || kernel.acl_received + past_kernel.acl < ledger.acl_received
         || kernel.sco_sent < ledger.sco_sent
         || kernel.sco_received < ledger.sco_received
         || kernel.commands_sent < ledger.commands
-        || kernel.events_received + past_kernel < ledger.events
+        || kernel.events_received + past_kernel.events < ledger.events
 }

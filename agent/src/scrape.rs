@@ -6,7 +6,7 @@ use evidence::Scrape;
 use exporter::{Collector, Limits, Server, Source};
 use metrics::text::Format;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 /// Scrapes in both formats.
@@ -21,13 +21,16 @@ pub(crate) fn scrape(collector: &Arc<Collector>) -> anyhow::Result<Vec<Scrape>> 
         Server::start(listener, Limits::default(), source).context("failed to start the server")?;
     [Format::Prometheus, Format::OpenMetrics]
         .into_iter()
-        .map(|format| get(&server, format))
+        .map(|format| get(server.address(), format))
         .collect()
 }
 
 /// One GET.
-fn get(server: &Server, format: Format) -> anyhow::Result<Scrape> {
-    let mut stream = TcpStream::connect(server.address()).context("failed to connect")?;
+///
+/// # Errors
+/// Nobody answers there, or not with metrics.
+pub(crate) fn get(address: SocketAddr, format: Format) -> anyhow::Result<Scrape> {
+    let mut stream = TcpStream::connect(address).context("failed to connect")?;
     let accept = format.content_type();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
     stream.write_all(request.as_bytes())?;

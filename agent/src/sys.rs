@@ -34,6 +34,35 @@ pub(crate) fn exit_without_closing() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// This thread, as the kernel numbers it.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: takes no memory.
+    unsafe { libc::gettid() }
+}
+
+/// Has SIGUSR1 interrupt calls that wait, and do nothing else.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn catch_signal() -> io::Result<()> {
+    extern "C" fn do_nothing(_signal: libc::c_int) {}
+    // SAFETY: an action of zeros has no flags, so calls are not restarted, and masks nothing.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = do_nothing as *const () as libc::sighandler_t;
+    // SAFETY: the handler does nothing, so that it may run at any time; the old action is not wanted.
+    match unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends SIGUSR1 to a thread of this process, if it is there.
+pub(crate) fn signal_thread(thread: i32) {
+    let process = std::process::id();
+    // SAFETY: takes no memory.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+}
+
 /// `ip link set lo up`.
 ///
 /// # Errors

@@ -81,12 +81,12 @@ pub enum AgentRecord {
         /// Its next lines.
         text: String,
     },
-    /// Events that a process read from a device on the user channel; the kernel did not count them.
+    /// What a process read from a device on the user channel; the kernel did not count it.
     UserChannel {
         /// The N of hciN.
         hci: u16,
-        /// How many.
-        events: u32,
+        /// How much.
+        read: PastKernel,
     },
     /// This kernel has not what the scenario is about. It ends here, and nothing is wrong.
     NotApplicable {
@@ -116,6 +116,15 @@ pub enum AgentRecord {
     },
     /// Everything was carried out and reported.
     Done,
+}
+
+/// Packets that a process read past the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastKernel {
+    /// Events.
+    pub events: u32,
+    /// ACL data packets.
+    pub acl: u32,
 }
 
 /// A send buffer, as the kernel's tables show it (`/proc/net/l2cap` and the like) while it is filled.

@@ -19,7 +19,8 @@ mod stage0;
 
 #[cfg(feature = "scenario")]
 pub use agent::{
-    AgentRecord, CallCount, DeviceCounters, Direction, Period, Protocol, Scrape, SendBuffer, Stamp,
+    AgentRecord, CallCount, DeviceCounters, Direction, PastKernel, Period, Protocol, Scrape,
+    SendBuffer, Stamp,
 };
 pub use frame::{
     Frame, FrameError, FrameKind, FrameReader, FrameWriter, MAX_PAYLOAD_BYTES, Sender,

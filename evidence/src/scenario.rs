@@ -352,6 +352,35 @@ pub enum Step {
         /// How often.
         times: u32,
     },
+    /// Drive a device through a socket on its user channel: reset it, read how many buffers it has, connect to another device, send so many
+    /// echo requests (L2CAP), each answered, and disconnect.
+    DriveDevice {
+        /// The socket.
+        socket: String,
+        /// The controller of the other device.
+        peer: usize,
+        /// How many.
+        echoes: u32,
+    },
+    /// Send so many echo requests (L2CAP), each answered, through a raw HCI socket, on the one link that its device has.
+    EchoBeside {
+        /// The socket.
+        socket: String,
+        /// How many.
+        echoes: u32,
+    },
+    /// Have calls wait and interrupt each with a signal.
+    Interrupt {
+        /// The socket.
+        socket: String,
+        /// Writes of so many bytes into a full buffer; without it, reads of what is empty.
+        #[serde(default)]
+        writes: Option<usize>,
+        /// Would the calls give up some time? The kernel tells these from others.
+        limited: bool,
+        /// How often.
+        times: u32,
+    },
     /// Send a command without parameters through an HCI socket, whether it is answered or not.
     HciSend {
         /// The socket.

@@ -5,7 +5,7 @@ use controller::Entry;
 use controller::transport::usbredir::UsbTransfers;
 use evidence::{
     AgentRecord, CallCount, DeviceCounters, ExitStatus, FrameKind, ModuleOutcome, PROTOCOL_VERSION,
-    Period, Scrape, SendBuffer, Stage0Record, Stamp, UsbPlace,
+    PastKernel, Period, Scrape, SendBuffer, Stage0Record, Stamp, UsbPlace,
 };
 use metrics::{Lost, MapCost, ProbeReport, ProgramCost, Snapshot, Trial};
 use schemars::JsonSchema;
@@ -70,8 +70,9 @@ pub struct Evidence {
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
     pub observed_in: Period,
-    /// Events that a process read past the kernel, by hci index.
-    pub user_channel: BTreeMap<u16, u32>,
+    /// What a process read past the kernel, by hci index.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub user_channel: BTreeMap<u16, PastKernel>,
     /// What the kernel lacks that the scenario is about, as the kernel said.
     pub not_applicable: Option<String>,
     /// What the probes counted.
@@ -262,8 +263,8 @@ impl Evidence {
             AgentRecord::Text { path, text } => {
                 self.texts.entry(path).or_default().push_str(&text);
             }
-            AgentRecord::UserChannel { hci, events } => {
-                self.user_channel.insert(hci, events);
+            AgentRecord::UserChannel { hci, read } => {
+                self.user_channel.insert(hci, read);
             }
             AgentRecord::NotApplicable { reason } => self.not_applicable = Some(reason),
             AgentRecord::Failed { step, error } => self.failed = Some((step, error)),

@@ -59,6 +59,18 @@ impl Built {
         Ok((name.to_owned(), bytes))
     }
 
+    /// The same payload with the command btmetrics, whose values are judged in place of the agent's.
+    ///
+    /// # Errors
+    /// It is not in the folder.
+    pub fn with_btmetrics(&self) -> anyhow::Result<Payload> {
+        let mut payload = self.payload.clone();
+        let program = read(&self.folder.join("btmetrics"))?;
+        payload.objects.push(("btmetrics".to_owned(), program));
+        payload.agent_arguments.push("--btmetrics".to_owned());
+        Ok(payload)
+    }
+
     /// The same payload with one object in place of another: for showing that a wrong probe is
     /// noticed.
     ///

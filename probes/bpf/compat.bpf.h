@@ -274,4 +274,10 @@ static __always_inline unsigned int hci_iso_pkts(const struct hci_dev *hdev)
 	return bpf_core_field_exists(hdev->iso_pkts) ? BPF_CORE_READ(hdev, iso_pkts) : 0;
 }
 
+/* Has the kernel a pool for ISO packets? Since 6.0. */
+static __always_inline bool hci_has_iso_pool(void)
+{
+	return bpf_core_field_exists(((struct hci_dev *)0)->iso_pkts);
+}
+
 #endif /* COMPAT_BPF_H */

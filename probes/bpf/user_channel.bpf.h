@@ -237,7 +237,9 @@ static __always_inline int user_answer(struct user *user, const __u8 *event)
 		user->capacity[POOL_SCO] = le16(parameters + 5);
 		break;
 	case HCI_OP_LE_READ_BUFFER_SIZE_V2:
-		user->capacity[POOL_ISO] = parameters[5];
+		/* Without it the kernel has no such series, for no device: the loader says so. */
+		if (hci_has_iso_pool())
+			user->capacity[POOL_ISO] = parameters[5];
 		/* fallthrough */
 	case HCI_OP_LE_READ_BUFFER_SIZE:
 		user->capacity[POOL_LE] = parameters[2];

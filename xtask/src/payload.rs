@@ -33,6 +33,20 @@ pub(crate) fn build(shell: &Shell) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Builds everything and the command btmetrics too, which only tests need.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_for_tests(shell: &Shell) -> anyhow::Result<PathBuf> {
+    let folder = build(shell)?;
+    let exporter = build_package(shell, "exporter")?;
+    shell.copy_file(
+        executable(&exporter, "btmetrics")?,
+        folder.join("btmetrics"),
+    )?;
+    Ok(folder)
+}
+
 /// Compiles the eBPF programs, all of them if a source is newer than an object; nothing else
 /// depends on them.
 fn compile_objects(package: &Path, headers: &Path, objects: &Path) -> anyhow::Result<()> {

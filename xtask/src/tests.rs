@@ -23,7 +23,7 @@ pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
     .quiet()
     .run()?;
     step("payload");
-    let payload = payload::build(shell)?;
+    let payload = payload::build_for_tests(shell)?;
     step("tests");
     cmd!(
         shell,
@@ -49,7 +49,7 @@ pub(crate) fn nextest(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<(
         .ignore_stderr()
         .run()
         .context("cargo-nextest is not installed; cargo install --locked cargo-nextest")?;
-    let payload = payload::build(shell)?;
+    let payload = payload::build_for_tests(shell)?;
     cmd!(shell, "cargo nextest run --workspace {arguments...}")
         .env(harness::PAYLOAD_VARIABLE, payload)
         .quiet()

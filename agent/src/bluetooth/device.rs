@@ -45,6 +45,20 @@ impl DeviceControl {
         Ok(devices.map(|device| device.dev_id).collect())
     }
 
+    /// HCIGETCONNLIST: the handles of a device's links.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn link_handles(&self, hci: u16) -> io::Result<Vec<u16>> {
+        let mut list = sys::hci_conn_list {
+            dev_id: hci,
+            ..Default::default()
+        };
+        fd::ioctl_struct(self.socket.as_fd(), sys::HCIGETCONNLIST, &mut list)?;
+        let links = list.conn_info.iter().take(list.conn_num.into());
+        Ok(links.map(|link| link.handle).collect())
+    }
+
     /// HCIDEVDOWN.
     ///
     /// # Errors

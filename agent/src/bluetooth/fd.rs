@@ -39,6 +39,8 @@ unsafe impl Plain for sys::hci_dev_req {}
 unsafe impl Plain for sys::hci_dev_list {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for sys::hci_dev_info {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for sys::hci_conn_list {}
 
 /// socket(2), close-on-exec.
 pub(super) fn socket(kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {

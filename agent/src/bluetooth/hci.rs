@@ -16,6 +16,7 @@ const BUFFER_BYTES: usize = 4096;
 const FAMILY: u16 = 31;
 /// Spec: Core 5.4, Vol 4, Part A, 2, and Part E, 7.7.14.
 const COMMAND: u8 = 1;
+const ACL: u8 = 2;
 const EVENT: u8 = 4;
 const COMMAND_COMPLETE: u8 = 0x0e;
 
@@ -51,11 +52,12 @@ impl HciSocket {
         (self.channel == HciChannel::User).then_some(self.hci)
     }
 
-    /// Sends a command without parameters and reads until its Command Complete event. Says how many packets were read.
+    /// Sends a command without parameters and reads until its Command Complete event. Says how many packets were read, and what the event's
+    /// return parameters are.
     ///
     /// # Errors
     /// A call fails, or the event does not come.
-    pub(crate) fn command(&self, opcode: Opcode, calls: &CallLog) -> io::Result<u32> {
+    pub(crate) fn complete(&self, opcode: Opcode, calls: &CallLog) -> io::Result<(u32, Vec<u8>)> {
         if self.channel == HciChannel::Raw {
             self.filter(opcode)?;
         }
@@ -63,12 +65,12 @@ impl HciSocket {
         let [low, high] = opcode.0.to_le_bytes();
         let mut packets = 0;
         loop {
-            let packet = read(&self.socket, calls)?;
+            let packet = self.read(calls)?;
             packets += 1;
-            if let [EVENT, COMMAND_COMPLETE, _, _, l, h, ..] = packet[..]
+            if let [EVENT, COMMAND_COMPLETE, _, _, l, h, ref parameters @ ..] = packet[..]
                 && (l, h) == (low, high)
             {
-                return Ok(packets);
+                return Ok((packets, parameters.to_vec()));
             }
         }
     }
@@ -78,8 +80,55 @@ impl HciSocket {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn send(&self, opcode: Opcode, calls: &CallLog) -> io::Result<()> {
+        self.send_with(opcode, &[], calls)
+    }
+
+    /// Sends a command.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn send_with(
+        &self,
+        opcode: Opcode,
+        parameters: &[u8],
+        calls: &CallLog,
+    ) -> io::Result<()> {
         let [low, high] = opcode.0.to_le_bytes();
-        write(&self.socket, &[COMMAND, low, high, 0], calls)
+        let length = u8::try_from(parameters.len()).map_err(io::Error::other)?;
+        self.write(&[&[COMMAND, low, high, length], parameters].concat(), calls)
+    }
+
+    /// Sends a packet.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn write(&self, packet: &[u8], calls: &CallLog) -> io::Result<()> {
+        write(&self.socket, packet, calls)
+    }
+
+    /// Reads the next packet.
+    ///
+    /// # Errors
+    /// What the kernel says, or none comes.
+    pub(crate) fn read(&self, calls: &CallLog) -> io::Result<Vec<u8>> {
+        read(&self.socket, calls)
+    }
+
+    /// Nothing but ACL data comes through.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn filter_acl(&self) -> io::Result<()> {
+        let filter = sys::hci_ufilter {
+            type_mask: 1 << ACL,
+            ..Default::default()
+        };
+        fd::set_option(self.socket.as_fd(), sys::SOL_HCI, sys::HCI_FILTER, &filter)
+    }
+
+    /// The N of its device's hciN.
+    pub(crate) fn hci(&self) -> u16 {
+        self.hci
     }
 
     /// Only the answer to this command comes through.

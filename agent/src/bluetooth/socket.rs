@@ -260,6 +260,30 @@ impl Socket {
         fd::set_timeout(self.socket.as_fd(), libc::SO_SNDTIMEO, limit)
     }
 
+    /// Has calls that wait give up after the usual time, or wait for ever.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_limited(&self, limited: bool) -> io::Result<()> {
+        let limit = if limited {
+            CALL_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
+        fd::set_timeouts(self.socket.as_fd(), limit)
+    }
+
+    /// A call that waits, unlike all others here.
+    ///
+    /// # Errors
+    /// What the kernel says; EINTR after a signal.
+    pub(crate) fn wait_in(&self, call: Interruptible<'_>) -> io::Result<usize> {
+        match call {
+            Interruptible::Read => fd::recv(self.socket.as_fd(), &mut [0; 64], 0),
+            Interruptible::Write(message) => fd::send(self.socket.as_fd(), message, 0),
+        }
+    }
+
     /// send(2).
     ///
     /// # Errors
@@ -376,6 +400,15 @@ impl Socket {
             Service::L2capLe { .. } | Service::Sco { .. } | Service::Iso => true,
         }
     }
+}
+
+/// A call that may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Interruptible<'a> {
+    /// recv(2).
+    Read,
+    /// send(2) of this message.
+    Write(&'a [u8]),
 }
 
 /// One stamp of one packet.

@@ -56,6 +56,7 @@ pub(super) const HCIGETDEVLIST: c_ulong = 0x8004_48d2;
 pub(super) const HCIDEVDOWN: c_ulong = 0x4004_48ca;
 pub(super) const HCIDEVRESET: c_ulong = 0x4004_48cb;
 pub(super) const HCIGETDEVINFO: c_ulong = 0x8004_48d3;
+pub(super) const HCIGETCONNLIST: c_ulong = 0x8004_48d4;
 pub(super) const HCISETSCAN: c_ulong = 0x4004_48dd;
 
 pub(super) const SCAN_PAGE: u32 = 2;
@@ -172,6 +173,41 @@ impl Default for hci_dev_list {
     }
 }
 
+/// Room for so many links in [`hci_conn_list`].
+pub(super) const LISTED_LINKS: usize = 8;
+
+/// `struct hci_conn_info`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct hci_conn_info {
+    pub(super) handle: u16,
+    pub(super) bdaddr: [u8; 6],
+    pub(super) type_: u8,
+    pub(super) out: u8,
+    pub(super) state: u16,
+    pub(super) link_mode: u32,
+}
+
+/// `struct hci_conn_list_req`, with room for so many links.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct hci_conn_list {
+    pub(super) dev_id: u16,
+    /// Room at first, then how many there are.
+    pub(super) conn_num: u16,
+    pub(super) conn_info: [hci_conn_info; LISTED_LINKS],
+}
+
+impl Default for hci_conn_list {
+    fn default() -> Self {
+        Self {
+            dev_id: 0,
+            conn_num: 8,
+            conn_info: [hci_conn_info::default(); LISTED_LINKS],
+        }
+    }
+}
+
 /// `struct hci_dev_stats`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -220,6 +256,7 @@ const _: () = {
     assert!(size_of::<l2cap_options>() == 12);
     assert!(size_of::<hci_dev_req>() == 8);
     assert!(size_of::<hci_dev_list>() == 4 + 8 * LISTED_DEVICES);
+    assert!(size_of::<hci_conn_list>() == 4 + 16 * LISTED_LINKS);
     assert!(size_of::<hci_dev_stats>() == 40);
     assert!(size_of::<hci_dev_info>() == 92);
 };

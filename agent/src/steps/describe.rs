@@ -86,6 +86,22 @@ pub(super) fn describe(step: &Step) -> String {
             opcode,
             times,
         } => format!("{socket} sends {opcode} {times} times"),
+        Step::DriveDevice {
+            socket,
+            peer,
+            echoes,
+        } => format!("{socket} connects to controller {peer}, for {echoes} echoes"),
+        Step::EchoBeside { socket, echoes } => format!("{socket} asks for {echoes} echoes"),
+        Step::Interrupt {
+            socket,
+            writes,
+            limited,
+            times,
+        } => {
+            let call = writes.map_or("reads", |_| "writes");
+            let limit = if *limited { "a" } else { "no" };
+            format!("interrupt {times} {call} of {socket} with {limit} time limit")
+        }
         Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
         Step::ReloadModule { module } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),

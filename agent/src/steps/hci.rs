@@ -1,10 +1,11 @@
 //! Steps with HCI sockets.
 
 use crate::bluetooth::hci::HciSocket;
+use crate::bluetooth::link;
 use crate::calls::CallLog;
 use anyhow::Context as _;
-use controller::Opcode;
-use evidence::HciChannel;
+use controller::{BdAddr, Opcode};
+use evidence::{HciChannel, PastKernel};
 use std::collections::BTreeMap;
 
 /// The open HCI sockets.
@@ -28,15 +29,40 @@ impl HciSockets {
         opcode: Opcode,
         times: u32,
         calls: &CallLog,
-    ) -> anyhow::Result<Option<(u16, u32)>> {
+    ) -> anyhow::Result<Option<(u16, PastKernel)>> {
         let socket = self.socket(name)?;
-        let mut packets = 0;
+        let mut read = PastKernel::default();
         for number in 0..times {
-            packets += socket
-                .command(opcode, calls)
-                .with_context(|| format!("command {number} of {times} failed"))?;
+            let complete = socket.complete(opcode, calls);
+            let complete = complete.with_context(|| format!("command {number} of {times} failed"));
+            read.events += complete?.0;
         }
-        Ok(socket.takes_over().map(|hci| (hci, packets)))
+        Ok(socket.takes_over().map(|hci| (hci, read)))
+    }
+
+    /// Is the host of a device on the user channel: connects, sends echo requests, disconnects. Says as [`Self::commands`].
+    pub(super) fn drive(
+        &self,
+        name: &str,
+        peer: BdAddr,
+        echoes: u32,
+        calls: &CallLog,
+    ) -> anyhow::Result<Option<(u16, PastKernel)>> {
+        let socket = self.socket(name)?;
+        let read = link::drive(socket, peer, echoes, calls)?;
+        Ok(socket.takes_over().map(|hci| (hci, read)))
+    }
+
+    /// Sends echo requests on a link of the kernel's.
+    pub(super) fn echo(
+        &self,
+        name: &str,
+        handle: impl FnOnce(u16) -> anyhow::Result<u16>,
+        echoes: u32,
+        calls: &CallLog,
+    ) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        link::echo_beside(socket, handle(socket.hci())?, echoes, calls)
     }
 
     /// Sends a command and leaves it at that.

@@ -4,6 +4,7 @@ mod connect;
 mod describe;
 mod devices;
 mod hci;
+mod interrupt;
 
 use self::describe::describe;
 use self::hci::HciSockets;
@@ -173,11 +174,33 @@ impl Stage<'_> {
                 times,
             } => {
                 let past_kernel = self.hci.commands(socket, *opcode, *times, self.calls)?;
-                if let Some((hci, events)) = past_kernel {
-                    self.controllers.note_past_kernel(hci, events);
+                if let Some((hci, read)) = past_kernel {
+                    self.controllers.note_past_kernel(hci, read);
                 }
                 Ok(())
             }
+            Step::DriveDevice {
+                socket,
+                peer,
+                echoes,
+            } => {
+                let peer = self.controllers.address(*peer)?;
+                let past_kernel = self.hci.drive(socket, peer, *echoes, self.calls)?;
+                if let Some((hci, read)) = past_kernel {
+                    self.controllers.note_past_kernel(hci, read);
+                }
+                Ok(())
+            }
+            Step::EchoBeside { socket, echoes } => {
+                let handle = |hci| self.controllers.link_handle(hci);
+                self.hci.echo(socket, handle, *echoes, self.calls)
+            }
+            Step::Interrupt {
+                socket,
+                writes,
+                limited,
+                times,
+            } => self.interrupt(socket, *writes, *limited, *times),
             Step::HciSend { socket, opcode } => self.hci.send(socket, *opcode, self.calls),
             Step::OpenHci {
                 socket,

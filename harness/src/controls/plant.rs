@@ -72,7 +72,7 @@ impl Plant {
                 let again = entries.get(last)?.clone();
                 entries.insert(last, again);
             }
-            Self::PastKernel(hci) => *spoiled.user_channel.get_mut(&hci)? += 1,
+            Self::PastKernel(hci) => spoiled.user_channel.get_mut(&hci)?.events += 1,
         }
         Some(spoiled)
     }

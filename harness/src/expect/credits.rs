@@ -1,8 +1,9 @@
 //! The credits family: the ledgers say what each packet took and each event gave back.
 
+use super::process::Processes;
 use crate::evidence::Evidence;
 use controller::{BufferSize, Detail, Entry, LinkKind, Opcode, Pool, Profile};
-use evidence::Scenario;
+use evidence::{HciChannel, Scenario};
 use metrics::Snapshot;
 use metrics::catalogue::{
     COMPLETED_PACKETS, COMPLETED_PACKETS_EVENTS, SCO_FLOW_CONTROL, SLOTS_AT_SEND, SLOTS_CAPACITY,
@@ -22,16 +23,32 @@ fn pools(profile: &Profile) -> [(Pool, &'static str, BufferSize); 4] {
 /// Adds the family's series.
 pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
     for (hci, profile, entries) in super::devices(scenario, evidence) {
+        let processes = Processes::of(scenario, evidence, hci);
         let hci = format!("hci{hci}");
-        expect_slots(snapshot, &hci, profile, entries);
-        expect_exhausted(snapshot, evidence, &hci, profile, entries);
+        // Packets of raw sockets take no slot of the kernel's, and are given back to nobody.
+        let is_raw = |entry: &&Entry| processes.at(nanoseconds(entry)) == Some(HciChannel::Raw);
+        let is_of_raw_socket =
+            |entry: &&Entry| matches!(entry.detail, Detail::DataFromHost { .. }) && is_raw(entry);
+        let counted = entries.iter().filter(|entry| !is_of_raw_socket(entry));
+        let counted: Vec<&Entry> = counted.collect();
+        expect_slots(snapshot, &hci, profile, &counted);
+        expect_exhausted(snapshot, evidence, &hci, profile, &counted);
         let of_device = [("hci", hci.as_str())];
-        snapshot.set(&SCO_FLOW_CONTROL, &of_device, flow_control(entries).into());
-        snapshot.set(&USER_CHANNEL, &of_device, 0);
+        let user_since_ns = processes.user_since_ns();
+        let driven_since_ns = user_since_ns.unwrap_or(0);
+        let of_driver = entries
+            .iter()
+            .skip_while(|e| nanoseconds(e) < driven_since_ns);
+        snapshot.set(
+            &SCO_FLOW_CONTROL,
+            &of_device,
+            flow_control(of_driver).into(),
+        );
+        snapshot.set(&USER_CHANNEL, &of_device, user_since_ns.is_some().into());
     }
 }
 
-fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: &[Entry]) {
+fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: &[&Entry]) {
     for (pool, kind, size) in pools(profile) {
         let labels = [("hci", hci), ("kind", kind)];
         let mut free = i64::from(size.packets);
@@ -74,7 +91,7 @@ fn expect_exhausted(
     evidence: &Evidence,
     hci: &str,
     profile: &Profile,
-    entries: &[Entry],
+    entries: &[&Entry],
 ) {
     let period = evidence.observed_in;
     let longest = (period.ended_ns - period.began_ns).cast_unsigned();
@@ -100,15 +117,20 @@ fn expect_exhausted(
 }
 
 /// Has the host turned on flow control of SCO packets? Spec: Core 5.4, Vol 4, Part E, 7.3.37.
-fn flow_control(entries: &[Entry]) -> u8 {
+fn flow_control<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> u8 {
     const WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE: Opcode = Opcode(0x0c2f);
-    let turned_on = |entry: &Entry| match &entry.detail {
+    let turned_on = |entry: &'a Entry| match &entry.detail {
         Detail::Command { opcode, known, .. } => {
             *known && *opcode == WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE
         }
         _ => false,
     };
-    entries.iter().any(turned_on).into()
+    entries.any(turned_on).into()
+}
+
+/// When a packet crossed.
+fn nanoseconds(entry: &Entry) -> i64 {
+    i64::try_from(entry.time.as_nanos()).expect("a run is shorter than 292 years")
 }
 
 /// What a packet does to a pool.

@@ -1,8 +1,9 @@
 //! The latency family: each packet's times lie within limits that the ledgers and the steps give.
 
+use super::process::Processes;
 use crate::evidence::Evidence;
 use controller::{Detail, Entry, LinkKind, PacketKind, Pool};
-use evidence::{Period, Scenario, Stamp, Step};
+use evidence::{HciChannel, Period, Scenario, Stamp, Step};
 use metrics::Snapshot;
 use metrics::catalogue::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Ev
             same_clock: !scenario.is_outside(),
             stamped: Stamped::of(scenario, evidence, *hci),
             silences: &silences,
+            processes: Processes::of(scenario, evidence, *hci),
             links: BTreeMap::new(),
             acl_freed: Freed::default(),
         };
@@ -71,6 +73,8 @@ struct Host<'a> {
     same_clock: bool,
     stamped: Stamped<'a>,
     silences: &'a [Period],
+    /// Who sends what the kernel does not.
+    processes: Processes,
     links: BTreeMap<u16, Link>,
     acl_freed: Freed,
 }
@@ -156,8 +160,14 @@ impl Host<'_> {
         else {
             return;
         };
+        let process = self.processes.at(at_ns);
+        let kind = match process {
+            // The kernel knows no such link.
+            Some(HciChannel::User) => "unknown",
+            _ => link.map_or_else(|| kind_of_packet(entry.kind), kind_of_link),
+        };
         let known = self.links.entry(handle.get()).or_insert_with(|| Link {
-            kind: link.map_or_else(|| kind_of_packet(entry.kind), kind_of_link),
+            kind,
             counted: slots_after.is_some() || entry.kind != Some(PacketKind::Sco),
             of_socket: false,
             in_flight: VecDeque::new(),
@@ -175,6 +185,10 @@ impl Host<'_> {
             });
         }
         let (kind, of_socket) = (known.kind, known.of_socket);
+        if process.is_some() {
+            // It passed the kernel's queues and its count of slots by.
+            return;
+        }
         let waited_ns = match link {
             Some(LinkKind::Acl) if of_socket && self.same_clock => self.waited_ns(at_ns),
             _ => 0,

@@ -5,6 +5,7 @@ mod buffer;
 mod credits;
 mod hci;
 mod latency;
+mod process;
 mod scrape;
 mod socket;
 mod unseen;

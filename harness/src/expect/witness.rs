@@ -3,7 +3,7 @@
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
 use controller::{Direction, Entry, PacketKind};
-use evidence::DeviceCounters;
+use evidence::{DeviceCounters, PastKernel};
 use std::collections::BTreeMap;
 
 /// Where the kernel's own counters (ioctl HCIGETDEVINFO) and the ledgers disagree. Neither has to
@@ -14,7 +14,7 @@ pub fn cross_check(evidence: &Evidence) -> Vec<Deviation> {
     for (hci, entries) in &evidence.ledgers {
         match evidence.devices.get(hci) {
             Some(device) => {
-                let past_kernel = evidence.user_channel.get(hci).copied().unwrap_or(0);
+                let past_kernel = evidence.user_channel.get(hci).copied().unwrap_or_default();
                 deviations.extend(cross_check_device(device, entries, past_kernel));
             }
             None => deviations.push(witness("", *hci, "counters", "none")),
@@ -23,11 +23,11 @@ pub fn cross_check(evidence: &Evidence) -> Vec<Deviation> {
     deviations
 }
 
-/// `past_kernel`: events that a process read on the user channel. Kernel: hci_rx_work() frees those before it counts them.
+/// `past_kernel`: what a process read on the user channel. Kernel: hci_rx_work() frees that before it counts it.
 fn cross_check_device(
     device: &DeviceCounters,
     entries: &[Entry],
-    past_kernel: u32,
+    past_kernel: PastKernel,
 ) -> Vec<Deviation> {
     let counted = count_packets(entries);
     let sums = |direction, kind| counted.get(&(direction, kind)).copied().unwrap_or(0);
@@ -36,7 +36,7 @@ fn cross_check_device(
         ("acl_tx", sums(sent, PacketKind::Acl), device.acl_sent),
         (
             "acl_rx",
-            sums(received, PacketKind::Acl),
+            sums(received, PacketKind::Acl).saturating_sub(past_kernel.acl),
             device.acl_received,
         ),
         ("sco_tx", sums(sent, PacketKind::Sco), device.sco_sent),
@@ -52,7 +52,7 @@ fn cross_check_device(
         ),
         (
             "evt_rx",
-            sums(received, PacketKind::Event).saturating_sub(past_kernel),
+            sums(received, PacketKind::Event).saturating_sub(past_kernel.events),
             device.events_received,
         ),
     ];

@@ -1,7 +1,7 @@
 //! What happens to whole devices: processes beside and in place of the kernel, resets, plugs pulled.
 
 use super::build::{self, connect, connected, l2cap, listen, transfer};
-use controller::{BdAddr, Opcode, Profile};
+use controller::{AckPolicy, BdAddr, BufferSize, Opcode, Profile};
 use evidence::{DeviceAction, HciChannel, L2capMode, Scenario, Step};
 use std::time::Duration;
 
@@ -59,16 +59,39 @@ pub(super) fn hci_raw_and_user_channel() -> Scenario {
     steps.push(commands("raw", READ_VERSION, 11));
     steps.push(transfer("client", "server", 13, 149));
     steps.push(commands("raw", READ_ADDRESS, 3));
+    // All slots are free, and are taken past the kernel, so that they are given back at once.
+    steps.push(Step::Quiet { milliseconds: 100 });
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(Step::Quiet { milliseconds: 100 });
+    steps.push(Step::EchoBeside {
+        socket: "raw".to_owned(),
+        echoes: 7,
+    });
+    steps.push(close("raw"));
     steps.push(act(2, DeviceAction::Down));
     steps.push(open("user", 2, HciChannel::User));
     steps.push(commands("user", READ_VERSION, 17));
-    // Kernels differ in what they count as free in a device that is down.
     steps.push(close("user"));
     steps.push(act(2, DeviceAction::Up));
-    let about = "commands of processes: beside the kernel, and in its place";
+    // Again, and to stay: now the process connects. Its last packets are in the controller when it disconnects.
+    steps.push(act(2, DeviceAction::Down));
+    steps.push(open("user", 2, HciChannel::User));
+    steps.push(Step::DriveDevice {
+        socket: "user".to_owned(),
+        peer: 1,
+        echoes: 19,
+    });
+    let about = "packets of processes: beside the kernel, and in its place";
     let mut scenario = scenario("hci-raw-and-user-channel", about, steps);
     let third = BdAddr::from_wire([0x03, 0x53, 0x00, 0x5e, 0x00, 0x00]);
-    scenario.controllers.push(Profile::dual_mode(third));
+    scenario.controllers.push(Profile {
+        acl: BufferSize {
+            mtu: 1021,
+            packets: 3,
+        },
+        ack: AckPolicy::Batch(3),
+        ..Profile::dual_mode(third)
+    });
     scenario
 }
 

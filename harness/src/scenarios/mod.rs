@@ -29,6 +29,7 @@ pub fn all() -> Vec<Scenario> {
         l2cap::disconnect(),
         stall::stalled_controller(),
         stall::small_sndbuf(),
+        stall::interrupted_calls(),
         buffer::full_buffer(),
         delay::delayed_acks(),
         delay::waiting_packets(),

@@ -45,6 +45,35 @@ pub(super) fn stalled_controller() -> Scenario {
     )
 }
 
+/// Reads and writes that wait and are interrupted: what the kernel returns for these depends on whether they would give up some time, and
+/// user space cannot tell.
+///
+/// Kernel: include/net/sock.h sock_intr_errno().
+pub(super) fn interrupted_calls() -> Scenario {
+    let interrupt = |socket: &str, writes, limited, times| Step::Interrupt {
+        socket: socket.to_owned(),
+        writes,
+        limited,
+        times,
+    };
+    let mut steps = stalled_controller().steps;
+    let filled = |step: &Step| matches!(step, Step::FillUntilFull { .. });
+    let at = steps.iter().position(filled).map_or(0, |at| at + 1);
+    let waiting = [
+        interrupt("client", Some(113), false, 5),
+        interrupt("client", Some(113), true, 3),
+        interrupt("client", None, false, 7),
+        interrupt("client", None, true, 11),
+    ];
+    steps.splice(at..at, waiting);
+    steps.push(transfer("client", "server", 17, 109));
+    scenario(
+        "interrupted-calls",
+        "reads and writes that wait and are interrupted by signals",
+        steps,
+    )
+}
+
 /// A send buffer as small as audio servers set it: writers wait for it all the time.
 pub(super) fn small_sndbuf() -> Scenario {
     let mut steps = connected(l2cap(L2capMode::Basic));

@@ -1,6 +1,6 @@
-//! Modules that come and go under the probes.
+//! The exporter's command, and modules that come and go under the probes.
 
-use crate::common::{Run, scenario};
+use crate::common::{Run, lab, scenario};
 use evidence::{Scenario, Step};
 use harness::outcome::Outcome;
 
@@ -20,6 +20,32 @@ fn module_that_comes_again_is_measured() {
     let kprobes = ["--attach", "kprobe"].map(str::to_owned);
     run.payload.agent_arguments.extend(kprobes);
     assert_eq!(run.go().outcome, Outcome::Passed);
+}
+
+/// Check that the command btmetrics serves the exact values, and that `--once` reads the same state of devices.
+#[test]
+fn btmetrics_serves_exact_values() {
+    let payload = lab().built.with_btmetrics().unwrap();
+    let run = Run {
+        payload,
+        ..Run::new("debian:6.12", scenario("l2cap-seqpacket"))
+    };
+    assert_eq!(run.go().outcome, Outcome::Passed);
+}
+
+/// Check that btmetrics without the right objects does not pass: what it serves is what is judged.
+#[test]
+fn btmetrics_that_counts_wrong_is_found() {
+    let mut payload = lab().built.with_btmetrics().unwrap();
+    let wrong = lab().built.extra_object("hci_off_by_one.bpf.o").unwrap().1;
+    let mut objects = payload.objects.iter_mut();
+    objects.find(|(name, _)| name == "hci.bpf.o").unwrap().1 = wrong;
+    let run = Run {
+        payload,
+        ..Run::new("debian:6.12", scenario("l2cap-seqpacket"))
+    };
+    let outcome = run.go().outcome;
+    assert!(matches!(outcome, Outcome::Differs { .. }), "{outcome:?}");
 }
 
 /// Check that each object loads whole by libbpf alone, so that others can use it; in a guest that has
