@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) struct Lab {
     pub(crate) images: Images,
     pub(crate) built: Built,
-    saves: Saves,
+    pub(crate) saves: Saves,
     accel: OnceLock<Accel>,
 }
 
@@ -76,11 +76,8 @@ impl Run<'_> {
         let lab = lab();
         let kernel: KernelId = self.kernel.parse().unwrap();
         let image = image(&kernel);
-        let accel = *lab
-            .accel
-            .get_or_init(|| accel::choose(None, &image, lab.images.folder(), &|| false).accel);
         let setting = Setting {
-            accel,
+            accel: accel(&image),
             start: if self.shared {
                 Start::RestoreReady(&lab.saves)
             } else {
@@ -97,6 +94,12 @@ impl Run<'_> {
         };
         case::run(&kernel, &image, setting, &self.scenario, watch)
     }
+}
+
+/// Who executes guests here.
+pub(crate) fn accel(image: &Image) -> Accel {
+    let choose = || accel::choose(None, image, lab().images.folder(), &|| false).accel;
+    *lab().accel.get_or_init(choose)
 }
 
 /// The image of a kernel.

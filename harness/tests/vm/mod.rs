@@ -1,3 +1,4 @@
+mod bt_controller;
 mod btvirt;
 mod can_fail;
 mod exporter;
