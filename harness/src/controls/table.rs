@@ -93,6 +93,13 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         ],
     ),
     (
+        "interrupted-calls",
+        &[
+            Plant::Call(L2CAP, Write, "EINTR"),
+            Plant::Call(L2CAP, Read, "EINTR"),
+        ],
+    ),
+    (
         "small-sndbuf",
         &[
             Plant::Unlisted(sent(0, Acl)),
