@@ -268,6 +268,7 @@ mod tests {
             payload: &payload,
             line: &|_| {},
             keep: None,
+            captures: false,
         };
         let kernel = "debian:6.1".parse().unwrap();
         let mut result = CaseResult::bare(&kernel, "l2cap-seqpacket", Outcome::Cancelled);

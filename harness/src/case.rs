@@ -46,7 +46,7 @@ pub struct CaseResult {
     /// The folder with everything that is needed to do it again, beside the report.
     pub bundle: Option<String>,
     /// What crossed each controller's boundary and bus, as files of the bundle; of cases that went
-    /// wrong.
+    /// wrong, and of all if that was wanted.
     #[serde(default)]
     pub captures: Vec<Capture>,
     /// How many planted errors were noticed in what came home.
@@ -124,6 +124,8 @@ pub struct Setting<'a> {
     pub line: &'a (dyn Fn(&str) + Sync),
     /// Given each guest that lives although its case went wrong, before it is ended.
     pub keep: Option<Keep<'a>>,
+    /// Bring home what crossed controllers and buses, even of cases in which nothing is wrong.
+    pub captures: bool,
 }
 
 /// What is to be done with a guest whose case went wrong.
@@ -166,11 +168,12 @@ pub fn run(
     let ending = converse(&mut guest, setting, scenario);
     if matches!(ending, Ending::Complete) {
         let so_far = assess(result.clone(), scenario, &guest, &ending, None);
-        if !so_far.class.is_right() {
+        let right = so_far.class.is_right();
+        if !right || setting.captures {
             result.captures = captures(&mut guest, scenario);
-            if let Some(keep) = setting.keep {
-                keep(&so_far, &mut guest);
-            }
+        }
+        if let Some(keep) = setting.keep.filter(|_| !right) {
+            keep(&so_far, &mut guest);
         }
     }
     let patience = match ending {
@@ -182,7 +185,7 @@ pub fn run(
         .map(|status| QemuEnd(format!("QEMU ended: {status}")));
     let result = assess(result, scenario, &guest, &ending, qemu);
     let mut result = prove(result, scenario);
-    if !result.class.is_right() {
+    if !result.class.is_right() || setting.captures {
         let usb = mem::take(&mut result.evidence.usb_captures).into_iter();
         let usb = usb.map(|(name, bytes)| Capture { name, bytes });
         result.captures.extend(usb);

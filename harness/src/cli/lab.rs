@@ -127,6 +127,8 @@ pub(super) struct Manner {
     pub(super) fail_fast: bool,
     /// How often each case is run.
     pub(super) repeat: usize,
+    /// Whether to bring home what crossed, even if nothing is wrong.
+    pub(super) captures: bool,
 }
 
 impl Default for Manner {
@@ -135,6 +137,7 @@ impl Default for Manner {
             retries: 0,
             fail_fast: false,
             repeat: 1,
+            captures: false,
         }
     }
 }
@@ -247,6 +250,7 @@ impl Lab {
             payload: &self.payload,
             line,
             keep: None,
+            captures: false,
         }
     }
 
@@ -274,6 +278,7 @@ impl Lab {
         let keep = |result: &CaseResult, guest: &mut Guest<'_>| self.keep(result, guest);
         let setting = Setting {
             keep: self.keeping.is_some().then_some(&keep as Keep<'_>),
+            captures: manner.captures,
             ..self.setting(choice.accel, &line)
         };
         let settings = Settings {

@@ -49,6 +49,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         payload: &replay.payload,
         line: &line,
         keep: None,
+        captures: false,
     };
     let task = lab.progress.task(&format!("{}", options.bundle.display()));
     let watch = Watch {

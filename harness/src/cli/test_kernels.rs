@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Give me a shell in each guest that lives although its case went wrong; one case at a time
     #[arg(long, conflicts_with = "json")]
     keep: bool,
+    /// Leave a bundle of each case, with what crossed its controllers and buses, not only of those that went wrong
+    #[arg(long)]
+    captures: bool,
     /// List kernels and scenarios, run nothing
     #[arg(long)]
     list: bool,
@@ -66,6 +69,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         retries: options.retries,
         fail_fast: options.fail_fast,
         repeat: options.repeat.into(),
+        captures: options.captures,
     };
     let cached = lab.images.folder().join(bundle::FOLDER);
     let bundles = options.files.bundles().unwrap_or(cached);
@@ -91,7 +95,7 @@ fn keep_bundle(
     setting: Setting<'_>,
     result: &mut CaseResult,
 ) {
-    if result.class.is_right() || lab.cancelled() {
+    if (result.class.is_right() && !setting.captures) || lab.cancelled() {
         return;
     }
     match bundle::write(folder, &cell.image, &cell.scenario, setting, result) {
@@ -111,8 +115,8 @@ fn render(report: &Report, json: bool, bundles: &Path) -> anyhow::Result<String>
         return report.to_json().context("failed to write the report");
     }
     let mut text = report.to_text();
-    let wrong = report.results.iter().filter(|r| r.bundle.is_some());
-    for result in wrong {
+    let wrong = report.results.iter().filter(|r| !r.class.is_right());
+    for result in wrong.filter(|r| r.bundle.is_some()) {
         let place = bundles.join(bundle::name(&result.kernel, &result.scenario));
         text.push_str(&format!("replay: cargo xtask replay {}\n", place.display()));
     }

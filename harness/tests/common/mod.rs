@@ -86,6 +86,7 @@ impl Run<'_> {
             payload: &self.payload,
             line: &|_| {},
             keep: None,
+            captures: false,
         };
         let watch = Watch {
             patience: self.patience,
