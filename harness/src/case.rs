@@ -11,6 +11,7 @@ use crate::repeat::Repeats;
 use crate::saves::{self, NoGuest, Point, Saves, Stage};
 use crate::splats::{self, Splat};
 use anyhow::Context as _;
+use controller::PacketKind;
 use evidence::{CAPTURE_FOLDER, ExitStatus, Scenario};
 use kernels::KernelId;
 use metrics::{Series, Snapshot, State, diff};
@@ -89,6 +90,16 @@ impl CaseResult {
             timings: Timings::default(),
             expected: Snapshot::new(),
             evidence: Evidence::default(),
+        }
+    }
+
+    /// Lets go of what a right case will not be looked at for: of the ledgers, everything but the commands. A matrix would report
+    /// hundreds of megabytes of packets.
+    pub fn shed(&mut self) {
+        if self.class.is_right() {
+            for entries in self.evidence.ledgers.values_mut() {
+                entries.retain(|entry| entry.kind == Some(PacketKind::Command));
+            }
         }
     }
 

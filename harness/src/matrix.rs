@@ -71,6 +71,7 @@ pub fn run(
         let settings = settings.of(cell, cells);
         let mut result = run_cell(cell, settings, progress, cancelled);
         finished(cell, &mut result);
+        result.shed();
         result
     };
     let limits = Limits {

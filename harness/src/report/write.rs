@@ -81,7 +81,7 @@ impl Report {
     /// # Errors
     /// A value cannot be JSON.
     pub fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        serde_json::to_string(self).map(|text| text + "\n")
     }
 }
 

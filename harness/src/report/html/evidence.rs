@@ -6,7 +6,7 @@ use crate::report::Report;
 use crate::report::text::what_happened;
 use std::fmt::Write as _;
 
-/// Ledger entries that one case shows; the JSON has them all.
+/// Ledger entries that one case shows; the bundle has them all.
 const LEDGER_LINES: usize = 400;
 
 /// The case, folded.
@@ -93,11 +93,11 @@ fn evidence(page: &mut String, result: &CaseResult) {
     });
     fold(page, "Console", evidence.console.iter().cloned());
     fold(page, "Kernel log, warnings and worse", kmsg);
-    fold(page, "Programs, with the verifier's words", probes);
-    fold(page, "Timeline", timeline);
     fold(page, "Socket calls", calls);
-    // A right case shows what was counted; how it came about is in the JSON.
+    // A right case shows what was counted, not how it came about: a page of a whole matrix is to be read on a phone.
     if !result.class.is_right() {
+        fold(page, "Timeline", timeline);
+        fold(page, "Programs, with the verifier's words", probes);
         let entries = evidence.ledgers.iter().flat_map(|(hci, entries)| {
             entries.iter().map(move |entry| {
                 let entry = serde_json::to_string(entry).unwrap_or_default();

@@ -4,9 +4,10 @@ use super::{anchor, escape, identifier, shade, tag};
 use crate::case::CaseResult;
 use crate::class::Class;
 use crate::report::Report;
-use crate::report::grid::{self, Cell, Verdict};
+use crate::report::grid::{self, Cell, Line, Verdict};
 use crate::report::text::last_words;
 use metrics::{Metric, State};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -173,26 +174,61 @@ fn trouble(cases: &[&CaseResult]) -> String {
     text
 }
 
+/// The values: first each that is wrong, then those that are right, alike ones together.
 fn values(kernel: &str, cell: &Cell) -> String {
     let mut table = String::from(
         "<table class=\"values\"><thead><tr><th>scenario</th><th>series</th><th>expected</th><th>observed</th></tr></thead><tbody>",
     );
-    let mut lines: Vec<_> = cell.lines.iter().collect();
-    lines.sort_by_key(|line| line.exact);
-    for line in lines {
-        let class = if line.exact { "" } else { " class=\"bad\"" };
-        let _ = write!(
-            table,
-            "<tr{class}><td><a href=\"#{}\">{}</a></td><td class=\"mono\">{}</td><td data-name=\"expected\">{}</td><td data-name=\"observed\">{}</td></tr>",
-            identifier(kernel, &line.scenario),
-            escape(&line.scenario),
-            escape(&line.labels),
-            escape(&line.expected),
-            escape(&line.observed),
+    for line in cell.lines.iter().filter(|line| !line.exact) {
+        let where_from = link(kernel, &line.scenario);
+        table.push_str(&value_row(" class=\"bad\"", &where_from, line));
+    }
+    let mut alike: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
+    for line in cell.lines.iter().filter(|line| line.exact) {
+        let values = (
+            line.labels.as_str(),
+            line.expected.as_str(),
+            line.observed.as_str(),
         );
+        alike.entry(values).or_default().push(line);
+    }
+    for lines in alike.values() {
+        table.push_str(&value_row("", &links(kernel, lines), lines[0]));
     }
     table.push_str("</tbody></table>");
     table
+}
+
+fn value_row(class: &str, where_from: &str, line: &Line) -> String {
+    format!(
+        "<tr{class}><td>{where_from}</td><td class=\"mono\">{}</td><td data-name=\"expected\">{}</td><td data-name=\"observed\">{}</td></tr>",
+        escape(&plain(&line.labels)),
+        escape(&line.expected),
+        escape(&line.observed),
+    )
+}
+
+/// Labels without the signs that only a machine needs.
+fn plain(labels: &str) -> String {
+    let labels = labels.trim_start_matches('{').trim_end_matches('}');
+    labels.replace("\",", ", ").replace('"', "")
+}
+
+fn link(kernel: &str, scenario: &str) -> String {
+    let anchor = identifier(kernel, scenario);
+    format!("<a href=\"#{anchor}\">{}</a>", escape(scenario))
+}
+
+/// So many scenarios with the same value are named.
+const NAMED: usize = 2;
+
+fn links(kernel: &str, lines: &[&Line]) -> String {
+    let named = lines.iter().take(NAMED);
+    let named: Vec<String> = named.map(|line| link(kernel, &line.scenario)).collect();
+    match lines.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// The family's programs, as the first case that loaded them found them, with what the verifier
