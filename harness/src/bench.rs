@@ -7,6 +7,7 @@ use crate::machine::{Accel, Vm, VmSpec};
 use crate::saves::{self, NoGuest, Point, Saves, Stage};
 use crate::sys;
 use anyhow::{Context as _, anyhow, ensure};
+use evidence::Scenario;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,12 @@ pub struct Boots {
     pub push_ms: Option<Spread>,
     /// How much that is.
     pub push_bytes: u64,
+    /// From starting the agent to its probes being attached.
+    pub probes_ms: Option<Spread>,
+    /// From asking for a machine that was saved with its probes attached to one that runs.
+    pub restore_with_probes_ms: Option<Spread>,
+    /// From telling such a machine a short scenario to its end.
+    pub scenario_ms: Option<Spread>,
     /// Other tools on the same kernel, in the same run.
     pub peers: Vec<Peer>,
 }
@@ -104,6 +111,8 @@ pub struct Plan<'a> {
     pub saves: &'a Saves,
     /// What is pushed.
     pub payload: &'a Payload,
+    /// The short scenario.
+    pub scenario: &'a Scenario,
     /// How often.
     pub times: usize,
 }
@@ -115,7 +124,8 @@ pub struct Plan<'a> {
 pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::Result<Boots> {
     let spec = saves::spec(plan.image, plan.accel, MEMORY_MIB);
     let [boot, modules, save, save_bytes] = boot_often(plan, &spec, watch, line)?;
-    let [restore, talk, push] = restore_often(plan, &spec, watch, line)?;
+    let [restore, talk, push, probes] = restore_often(plan, &spec, watch, line)?;
+    let [ready, scenario] = run_often(plan, &spec, watch, line)?;
     let objects = plan.payload.objects.iter().map(|(_, bytes)| bytes.len());
     let push_bytes = plan.payload.agent.len() + objects.sum::<usize>();
     Ok(Boots {
@@ -132,6 +142,9 @@ pub fn boots(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::R
         restore_to_talking_ms: Spread::of(talk),
         push_ms: Spread::of(push),
         push_bytes: push_bytes as u64,
+        probes_ms: Spread::of(probes),
+        restore_with_probes_ms: Spread::of(ready),
+        scenario_ms: Spread::of(scenario),
         peers: Vec::new(),
     })
 }
@@ -165,13 +178,13 @@ fn boot_often(
     Ok(columns)
 }
 
-/// Restore, restore to the first answer, and push, of each time.
+/// Restore, restore to the first answer, push, and start of the agent, of each time.
 fn restore_often(
     plan: Plan<'_>,
     spec: &VmSpec,
     watch: Watch<'_>,
     line: &dyn Fn(&str),
-) -> anyhow::Result<[Vec<u64>; 3]> {
+) -> anyhow::Result<[Vec<u64>; 4]> {
     let restored = || {
         let point = Point::before_push(Stage::Bluetooth);
         let quiet = &vm_images::Quiet;
@@ -180,8 +193,8 @@ fn restore_often(
     };
     // Makes the save, and brings it into memory, as in a run of more than one case.
     drop(restored()?);
-    let mut columns: [Vec<u64>; 3] = Default::default();
-    let [restore, talk, push] = &mut columns;
+    let mut columns: [Vec<u64>; 4] = Default::default();
+    let [restore, talk, push, probes] = &mut columns;
     for time in 0..plan.times {
         line(&format!("restore {} of {}", time + 1, plan.times));
         let start = Instant::now();
@@ -191,6 +204,39 @@ fn restore_often(
         talk.push(milliseconds(start));
         guest.push(plan.payload).map_err(died)?;
         push.extend(guest.timings.push_ms);
+        guest.start_agent(plan.payload, false).map_err(died)?;
+        probes.extend(guest.timings.probes_ms);
+    }
+    Ok(columns)
+}
+
+/// Restore of a machine with probes, and a scenario in it, of each time.
+fn run_often(
+    plan: Plan<'_>,
+    spec: &VmSpec,
+    watch: Watch<'_>,
+    line: &dyn Fn(&str),
+) -> anyhow::Result<[Vec<u64>; 2]> {
+    let point = Point {
+        stage: Stage::Bluetooth,
+        ready: Some(plan.payload),
+    };
+    let restored = || {
+        let guest = plan
+            .saves
+            .guest(spec, point, watch, &vm_images::Quiet, line);
+        guest.map_err(no_guest)
+    };
+    drop(restored()?);
+    let mut columns: [Vec<u64>; 2] = Default::default();
+    let [ready, scenario] = &mut columns;
+    for time in 0..plan.times {
+        line(&format!("case {} of {}", time + 1, plan.times));
+        let start = Instant::now();
+        let mut guest = restored()?;
+        ready.push(milliseconds(start));
+        guest.run(plan.scenario).map_err(died)?;
+        scenario.extend(guest.timings.scenario_ms);
     }
     Ok(columns)
 }

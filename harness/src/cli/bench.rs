@@ -8,6 +8,7 @@ use harness::bench::{self, Plan};
 use harness::drive::Watch;
 use harness::kills;
 use harness::progress::Progress;
+use harness::scenarios;
 use kernels::{KernelId, Lock, Manifest};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,12 +84,14 @@ fn boot(options: &BootOptions) -> anyhow::Result<ExitCode> {
     let lab = Lab::open(&options.lab)?;
     let image = lab.image(&kernel)?;
     let choice = lab.choose_accel(&image);
+    let scenario = scenarios::all().into_iter().next();
     let plan = Plan {
         kernel: &kernel.to_string(),
         image: &image,
         accel: choice.accel,
         saves: &lab.saves,
         payload: &lab.payload,
+        scenario: &scenario.context("there is no scenario")?,
         times: options.times,
     };
     let watch = Watch {

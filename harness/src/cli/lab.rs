@@ -281,16 +281,7 @@ impl Lab {
             captures: manner.captures,
             ..self.setting(choice.accel, &line)
         };
-        let settings = Settings {
-            case: setting,
-            patience: Duration::from_secs(self.options.patience),
-            jobs: match self.keeping {
-                Some(_) => 1,
-                None => self.options.jobs(),
-            },
-            retries: manner.retries,
-            fail_fast: manner.fail_fast,
-        };
+        let settings = self.settings(setting, manner);
         let told: Finished<'_> = &|cell, result| finished(cell, setting, result);
         let cancelled = || self.cancelled();
         results.extend(matrix::run(
@@ -301,21 +292,40 @@ impl Lab {
             told,
         ));
         report.foretold = self.foretell(&cells, &results);
-        let lock = Lock::load(self.images.lock_file()).ok();
-        for cell in &cells {
-            let version = lock.as_ref().and_then(|lock| lock.get(&cell.kernel).ok());
-            let info = KernelInfo {
-                release: cell.image.release.clone(),
-                version: version.map(|locked| locked.version.to_string()),
-            };
-            report.kernels.insert(cell.kernel.to_string(), info);
-        }
+        report.kernels = self.kernel_infos(&cells);
         report.accel = choice.accel;
         report.accel_reason = choice.reason;
         report.not_started = wanted.len() - results.len();
         report.results = repeat::fold(results);
         report.total_ms = self.elapsed_ms();
         report
+    }
+
+    fn settings<'a>(&self, case: Setting<'a>, manner: Manner) -> Settings<'a> {
+        Settings {
+            case,
+            patience: Duration::from_secs(self.options.patience),
+            jobs: match self.keeping {
+                Some(_) => 1,
+                None => self.options.jobs(),
+            },
+            retries: manner.retries,
+            fail_fast: manner.fail_fast,
+        }
+    }
+
+    /// Which kernels these cells ran.
+    fn kernel_infos(&self, cells: &[Cell]) -> BTreeMap<String, KernelInfo> {
+        let lock = Lock::load(self.images.lock_file()).ok();
+        let info = |cell: &Cell| {
+            let version = lock.as_ref().and_then(|lock| lock.get(&cell.kernel).ok());
+            let info = KernelInfo {
+                release: cell.image.release.clone(),
+                version: version.map(|locked| locked.version.to_string()),
+            };
+            (cell.kernel.to_string(), info)
+        };
+        cells.iter().map(info).collect()
     }
 
     /// Hands a guest over, one at a time.
