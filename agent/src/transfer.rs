@@ -47,13 +47,13 @@ pub(crate) fn transfer(streams: &[Stream<'_>], calls: &CallLog) -> anyhow::Resul
 const WINDOW_MESSAGES: u32 = 64;
 /// The same for voice, in packets on USB: a host without back-pressure drops what its queue does not hold, which is 120, of which an idle stream
 /// may take 60.
-const WINDOW_VOICE_PACKETS: u32 = 54;
+const WINDOW_VOICE_PACKETS: u32 = 56;
 
 const fn window_messages(socket: &Socket) -> u32 {
     match socket.voice() {
-        // Kernel: btusb_work(): alternate setting 2, whose packets have 17 bytes, for frames of 48 and a header of 3.
-        Some(Voice::Cvsd) => WINDOW_VOICE_PACKETS / 3,
-        // The same: alternate setting 6, of 63 bytes.
+        // A frame makes three (alternate setting 2), and eight where a scenario makes them short.
+        Some(Voice::Cvsd) => WINDOW_VOICE_PACKETS / 8,
+        // Kernel: btusb_work(): alternate setting 6, whose packets have 63 bytes, for frames of 60 and a header of 3.
         Some(Voice::Transparent) => WINDOW_VOICE_PACKETS,
         None => WINDOW_MESSAGES,
     }
