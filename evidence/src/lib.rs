@@ -15,6 +15,8 @@ mod misbehavior;
 mod outside;
 #[cfg(feature = "scenario")]
 mod scenario;
+#[cfg(feature = "scenario")]
+mod service;
 mod stage0;
 
 #[cfg(feature = "scenario")]
@@ -30,10 +32,9 @@ pub use misbehavior::Misbehavior;
 #[cfg(feature = "scenario")]
 pub use outside::{Answer, Ask, PacketCounts, Place, Sight, UsbPlace};
 #[cfg(feature = "scenario")]
-pub use scenario::{
-    DeviceAction, Feature, HciChannel, L2capMode, Scenario, Service, Step, Traffic, Transport,
-    Voice,
-};
+pub use scenario::{Scenario, Step, Transport};
+#[cfg(feature = "scenario")]
+pub use service::{DeviceAction, Feature, HciChannel, L2capMode, Service, Traffic, Voice};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.

@@ -5,6 +5,7 @@ mod describe;
 mod devices;
 mod hci;
 mod interrupt;
+mod stamps;
 
 use self::describe::describe;
 use self::hci::HciSockets;
@@ -17,7 +18,7 @@ use crate::port::Port;
 use crate::transfer::{self, Stream};
 use anyhow::{Context as _, bail, ensure};
 use controller::BdAddr;
-use evidence::{AgentRecord, Direction, Period, SendBuffer, Service, Stamp, Step, Traffic};
+use evidence::{AgentRecord, Direction, Period, SendBuffer, Service, Step, Traffic};
 use exporter::Collector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -349,85 +350,6 @@ impl Stage<'_> {
             self.calls.note(socket.protocol(), Direction::Read, result),
             errno,
         )
-    }
-
-    fn stamp_writes(&mut self, name: &str) -> anyhow::Result<()> {
-        let stamped = self.socket(name)?.stamp_writes();
-        if stamped.context("failed to set SO_TIMESTAMPING")? {
-            self.stamped.insert(name.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Does nothing where the kernel does not stamp: there the call would read data.
-    fn read_stamps(&mut self, name: &str, controller: usize, packets: usize) -> anyhow::Result<()> {
-        if !self.stamped.contains(name) {
-            return Ok(());
-        }
-        let hci = self.controllers.hci(controller)?;
-        let socket = self.socket(name)?;
-        let mut sent = BTreeMap::new();
-        let mut completed = BTreeMap::new();
-        loop {
-            let read = socket.read_stamp();
-            let (result, stamp) = match read {
-                Ok((bytes, stamp)) => (Ok(bytes), stamp),
-                Err(error) => (Err(error), None),
-            };
-            let noted = self
-                .calls
-                .note(socket.protocol(), Direction::ErrorQueue, result);
-            match noted {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error).context("failed to read a stamp"),
-            }
-            let stamp = stamp.context("the error queue holds something that is no stamp")?;
-            let stamps = if stamp.completed {
-                &mut completed
-            } else {
-                &mut sent
-            };
-            stamps.insert(stamp.write, stamp.at_ns);
-        }
-        let (first, second) = (sent.len(), completed.len());
-        ensure!(
-            (first, second) == (packets, packets) && sent.keys().eq(completed.keys()),
-            "of {packets} packets {first} are stamped as sent, {second} as completed"
-        );
-        let stamps = sent.values().zip(completed.values());
-        let stamps = stamps.map(|(sent_ns, completed_ns)| Stamp {
-            sent_ns: *sent_ns,
-            completed_ns: *completed_ns,
-        });
-        let stamps = stamps.collect();
-        self.port.send(&AgentRecord::Stamps { hci, stamps })?;
-        Ok(())
-    }
-
-    fn read_reports(&self, name: &str, times: u32) -> anyhow::Result<()> {
-        let socket = self.socket(name)?;
-        for number in 0..times {
-            let number = || format!("report {number} of {times}");
-            socket.wait_report().with_context(number)?;
-            let result = socket.recv_report(&mut [0; 64]);
-            self.calls
-                .note(socket.protocol(), Direction::ErrorQueue, result)
-                .with_context(number)?;
-        }
-        Ok(())
-    }
-
-    fn read_no_reports(&self, name: &str, times: u32) -> anyhow::Result<()> {
-        let socket = self.socket(name)?;
-        for _ in 0..times {
-            let result = socket.recv_report(&mut [0; 64]);
-            let result = self
-                .calls
-                .note(socket.protocol(), Direction::ErrorQueue, result);
-            expect_errno(result, libc::EAGAIN)?;
-        }
-        Ok(())
     }
 
     fn close(&mut self, name: &str) -> anyhow::Result<()> {
