@@ -190,18 +190,41 @@ fn diff_shows_changed_fields() {
     assert_eq!(changes, ["- field dev.added"]);
 }
 
-/// Check that the JSON output is what the published schema says.
-#[test]
-fn json_follows_schema() {
+fn schema(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    let text = std::fs::read(folder.join(format!("{name}.schema.json"))).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// Check that each JSON document is what its published schema says, and that the schema refuses another.
+#[rstest]
+#[case("report", &["check", "--json", "-O", "OBJECT", "-K", "OLD"], "/entries/0/state", Value::from("maybe"))]
+#[case("requirements", &["requirements", "OBJECT"], "/programs/0/instructions", Value::from("many"))]
+#[case("surface", &["surface", "OLD", "--json"], "/preemption", Value::from(7))]
+#[case("diff", &["diff", "NEW", "OLD", "--object", "OBJECT", "--json"], "/changes/0/what", Value::from("thing"))]
+fn json_follows_schema(
+    #[case] name: &str,
+    #[case] arguments: &[&str],
+    #[case] place: &str,
+    #[case] nonsense: Value,
+) {
     let bench = Bench::new();
-    let kernel = bench.kernel("k", &without_field());
-    let output = bench.check(&[&kernel], &["--json"]);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/report.schema.json");
-    let schema: Value = serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
-    validate(&report, &schema, &schema, "report");
-    let mut wrong = report.clone();
-    wrong["entries"][0]["state"] = Value::from("maybe");
+    let old = bench.kernel("old", &without_field());
+    let new = bench.kernel("new", &good());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btcompat"));
+    for argument in arguments {
+        match *argument {
+            "OBJECT" => command.arg(&bench.object),
+            "OLD" => command.arg(&old),
+            "NEW" => command.arg(&new),
+            word => command.arg(word),
+        };
+    }
+    let document: Value = serde_json::from_str(&text(&command.output().unwrap())).unwrap();
+    let schema = schema(name);
+    validate(&document, &schema, &schema, name);
+    let mut wrong = document;
+    *wrong.pointer_mut(place).unwrap() = nonsense;
     let refused = std::panic::catch_unwind(|| validate(&wrong, &schema, &schema, "wrong"));
     assert!(refused.is_err());
 }

@@ -49,6 +49,9 @@ pub(crate) enum Command {
         /// Kernel
         #[arg(default_value = "host")]
         kernel: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         inputs: Inputs,
     },
@@ -72,6 +75,9 @@ pub(crate) enum Command {
         /// Only what these objects use
         #[arg(long)]
         object: Vec<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         inputs: Inputs,
     },

@@ -1,11 +1,11 @@
 //! What changed between two kernels.
 
-use super::Exit;
 use super::inputs::{self, Kernel};
 use anyhow::Result;
 use btcompat::btf::{Btf, Kind};
 use btcompat::object::requirements;
 use btcompat::surface::{Flags, Loaded, Surface};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,14 +16,59 @@ struct View {
     fields: BTreeMap<String, String>,
 }
 
+/// What changed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Diff {
+    /// Version of the layout of `--json`.
+    format: u32,
+    old: String,
+    new: String,
+    changes: Vec<Change>,
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, Serialize)]
+struct Change {
+    /// Function, field or option.
+    what: &'static str,
+    name: String,
+    /// Prototype, type or value; absent where the thing was not there.
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl Diff {
+    /// One line for each change.
+    pub(crate) fn text(&self) -> String {
+        let mut out = format!("--- {}\n+++ {}\n", self.old, self.new);
+        for Change {
+            what,
+            name,
+            before,
+            after,
+        } in &self.changes
+        {
+            // Writing to a String cannot fail.
+            let _ = match (before, after) {
+                (Some(a), Some(b)) => writeln!(out, "~ {what} {name}: {a} → {b}"),
+                (Some(_), None) => writeln!(out, "- {what} {name}"),
+                (None, after) => {
+                    let after = after.as_deref().unwrap_or_default();
+                    writeln!(out, "+ {what} {name} {after}")
+                }
+            };
+        }
+        out
+    }
+}
+
 /// Compares functions and structures: those that objects use, or Bluetooth's.
-pub(crate) fn diff(old: &Kernel, new: &Kernel, objects: &[PathBuf]) -> Result<(String, Exit)> {
+pub(crate) fn diff(old: &Kernel, new: &Kernel, objects: &[PathBuf]) -> Result<Diff> {
     let wanted = wanted(objects)?;
     let before = view(&old.surface, wanted.as_ref());
     let after = view(&new.surface, wanted.as_ref());
-    let mut out = format!("--- {}\n+++ {}\n", old.label, new.label);
-    changes("function", &before.functions, &after.functions, &mut out);
-    changes("field", &before.fields, &after.fields, &mut out);
+    let functions = changes("function", &before.functions, &after.functions);
+    let fields = changes("field", &before.fields, &after.fields);
     let options = [&old.surface, &new.surface].map(|s| {
         let options = s.kconfig.iter().flat_map(|c| c.iter());
         options
@@ -31,8 +76,13 @@ pub(crate) fn diff(old: &Kernel, new: &Kernel, objects: &[PathBuf]) -> Result<(S
             .map(|(name, value)| (format!("CONFIG_{name}"), value.to_owned()))
             .collect::<BTreeMap<_, _>>()
     });
-    changes("option", &options[0], &options[1], &mut out);
-    Ok((out, Exit::Works))
+    let options = changes("option", &options[0], &options[1]);
+    Ok(Diff {
+        format: 1,
+        old: old.label.clone(),
+        new: new.label.clone(),
+        changes: [functions, fields, options].concat(),
+    })
 }
 
 fn is_relevant(option: &str) -> bool {
@@ -126,20 +176,19 @@ fn add_types(btf: &Btf, wanted: Option<&BTreeSet<String>>, view: &mut View) {
 }
 
 fn changes(
-    what: &str,
+    what: &'static str,
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
-    out: &mut String,
-) {
+) -> Vec<Change> {
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    for name in names {
-        // Writing to a String cannot fail.
-        let _ = match (before.get(name), after.get(name)) {
-            (Some(a), Some(b)) if a == b => Ok(()),
-            (Some(a), Some(b)) => writeln!(out, "~ {what} {name}: {a} → {b}"),
-            (Some(_), None) => writeln!(out, "- {what} {name}"),
-            (None, Some(b)) => writeln!(out, "+ {what} {name} {b}"),
-            (None, None) => Ok(()),
-        };
-    }
+    let changed = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name));
+    let change = |name: &String| Change {
+        what,
+        name: name.clone(),
+        before: before.get(name).cloned(),
+        after: after.get(name).cloned(),
+    };
+    changed.map(change).collect()
 }

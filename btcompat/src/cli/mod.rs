@@ -10,6 +10,7 @@ mod load;
 mod losses;
 mod markdown;
 mod matrix;
+mod offer;
 mod reasons;
 mod report;
 mod text;
@@ -22,6 +23,7 @@ use btcompat::object::requirements;
 use btcompat::surface::write_snapshot;
 use btcompat::verdict::{Code, State};
 use clap::CommandFactory as _;
+use offer::Offer;
 use report::Report;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -67,14 +69,16 @@ pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
         }
         Command::Requirements { object } => {
             let (_, object) = inputs::object(object)?;
-            let mut text = serde_json::to_string_pretty(&requirements(&object))
-                .context("failed to write the requirements")?;
-            text.push('\n');
-            Ok((text, Exit::Works))
+            Ok((pretty(&requirements(&object))?, Exit::Works))
         }
-        Command::Surface { kernel, inputs } => {
-            let kernel = inputs::kernel(kernel, inputs)?;
-            Ok((text::surface(&kernel.surface), Exit::Works))
+        Command::Surface {
+            kernel,
+            json,
+            inputs,
+        } => {
+            let offer = Offer::of(&inputs::kernel(kernel, inputs)?);
+            let text = if *json { pretty(&offer)? } else { offer.text() };
+            Ok((text, Exit::Works))
         }
         Command::Snapshot {
             kernel,
@@ -92,10 +96,13 @@ pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
             old,
             new,
             object,
+            json,
             inputs,
         } => {
             let (old, new) = (inputs::kernel(old, inputs)?, inputs::kernel(new, inputs)?);
-            diff::diff(&old, &new, object)
+            let diff = diff::diff(&old, &new, object)?;
+            let text = if *json { pretty(&diff)? } else { diff.text() };
+            Ok((text, Exit::Works))
         }
         Command::Explain { code } => explain(code.as_deref()),
         Command::Completions { shell } => {
@@ -106,6 +113,12 @@ pub(crate) fn run(args: &Args) -> Result<(String, Exit)> {
         }
         Command::Man => Ok((manual()?, Exit::Works)),
     }
+}
+
+fn pretty(document: &impl serde::Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(document).context("failed to write JSON")?;
+    text.push('\n');
+    Ok(text)
 }
 
 fn check(judging: &Judging, load: bool) -> Result<(String, Exit)> {

@@ -2,7 +2,6 @@
 
 use super::report::{Entry, Report};
 use super::{losses, reasons, word};
-use btcompat::surface::{Flags, Surface};
 use btcompat::verdict::{Finding, MetricVerdict, Severity, State};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -151,53 +150,6 @@ fn reason(finding: &Finding, owner: &str, out: &mut String) {
     if !finding.advice.is_empty() {
         let _ = writeln!(out, "        → {}", finding.advice);
     }
-}
-
-/// What a kernel offers, in a few lines.
-pub(crate) fn surface(surface: &Surface) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "release     {}", surface.release);
-    let _ = writeln!(out, "machine     {}", surface.arch.name());
-    let types = surface.btf.as_ref().map(|b| b.type_count() - 1);
-    let _ = writeln!(out, "types       {}", count(types.map(|n| n as usize)));
-    let symbols = surface.symbols.as_ref();
-    let with = |flag| symbols.map(|t| t.iter().filter(|s| s.flags.has(flag)).count());
-    let _ = writeln!(out, "symbols     {}", count(symbols.map(|t| t.len())));
-    let ftrace = with(Flags::FTRACE).filter(|_| surface.ftrace_known);
-    let _ = writeln!(out, "traceable   {}", count(ftrace));
-    let blacklist = with(Flags::BLACKLIST).filter(|_| surface.blacklist_known);
-    let _ = writeln!(out, "no kprobes  {}", count(blacklist));
-    let events = surface.trace_events.as_ref().map(|e| e.len());
-    let _ = writeln!(out, "events      {}", count(events));
-    let options = surface.kconfig.as_ref().map(|c| c.iter().count());
-    let _ = writeln!(out, "options     {}", count(options));
-    let _ = writeln!(
-        out,
-        "modules     {} of {} read",
-        surface.modules.len(),
-        surface.module_names.len()
-    );
-    for module in surface.modules.values() {
-        let btf = module.btf.get();
-        let types = btf.map(|b| (b.type_count() - b.first_id()) as usize);
-        let traceable = module.symbols.iter().filter(|s| s.flags.has(Flags::FTRACE));
-        let _ = writeln!(
-            out,
-            "  {:20} types {:>6}, symbols {:>6}, traceable {:>6}",
-            module.name,
-            count(types),
-            module.symbols.len(),
-            traceable.count()
-        );
-    }
-    for warning in &surface.warnings {
-        let _ = writeln!(out, "warning: {warning}");
-    }
-    out
-}
-
-fn count(number: Option<usize>) -> String {
-    number.map_or_else(|| "unknown".to_owned(), |n| n.to_string())
 }
 
 /// Breaks a text into lines.
