@@ -9,6 +9,7 @@
 mod common;
 
 use btcompat::object::{Object, requirements};
+use btcompat::relocate::LibbpfVersion;
 use btcompat::surface::{
     Flags, Kconfig, Loaded, ModuleBtf, Surface, read_snapshot, write_snapshot,
 };
@@ -249,6 +250,32 @@ fn snapshot_keeps_the_verdict(#[case] module: Option<&'static str>) {
     let stored = read_snapshot(&write_snapshot(&surface, 3).unwrap()).unwrap();
     let verdicts = [&surface, &stored].map(|s| decide("sample", &SAMPLE, s, &Scenario::default()));
     assert_eq!(verdicts[0], verdicts[1]);
+}
+
+/// Check that a libbpf which is older than some kind of the kernel's types is said to read none of them.
+#[rstest]
+#[case(0, 9, &[Code::BtfUnreadable])]
+#[case(1, 0, &[])]
+fn loader_older_than_the_types_is_found(
+    #[case] major: u16,
+    #[case] minor: u16,
+    #[case] expected: &[Code],
+) {
+    let scenario = Scenario {
+        libbpf: LibbpfVersion { major, minor },
+        ..Scenario::default()
+    };
+    let recipe = Recipe {
+        wide_enum: true,
+        ..Recipe::default()
+    };
+    let grave = |recipe: &Recipe| -> Vec<Code> {
+        let findings = judge(recipe, &scenario).findings;
+        let grave = findings.iter().filter(|f| f.severity != Severity::Note);
+        grave.map(|f| f.code).collect()
+    };
+    assert_eq!(grave(&recipe), expected);
+    assert_eq!(grave(&Recipe::default()), []);
 }
 
 /// Check that types given besides the kernel's own are searched for what it lacks, and for nothing else.

@@ -1,5 +1,6 @@
 //! Relocation kinds and the libbpf versions that know them.
 
+use crate::btf::Kind;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -126,6 +127,17 @@ impl LibbpfVersion {
     #[must_use]
     pub fn supports(self, kind: CoreReloKind) -> bool {
         kind != CoreReloKind::TypeMatches || self.at_least(1, 0)
+    }
+
+    /// Whether it can read types that have this kind among them: floats since 0.4, tags since 0.6, 64-bit enums since 1.0.
+    #[must_use]
+    pub fn reads(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Float => self.at_least(0, 4),
+            Kind::DeclTag | Kind::TypeTag => self.at_least(0, 6),
+            Kind::Enum64 => self.at_least(1, 0),
+            _ => true,
+        }
     }
 
     /// Since 1.6 the width of an array's *element*, not of the array, decides

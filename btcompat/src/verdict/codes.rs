@@ -143,6 +143,8 @@ codes! {
         "The kernel's build configuration lacks an option that the program needs.";
     BtfAbsent = "BTF-ABSENT", "kernel has no type information",
         "The kernel was built without BTF. CO-RE needs it: give libbpf a BTF file made for this kernel (btf_custom_path), or use a kernel with CONFIG_DEBUG_INFO_BTF.";
+    BtfUnreadable = "BTF-UNREADABLE", "loader does not know the kernel's types",
+        "The kernel's BTF has kinds of types that are newer than the libbpf that will load the object: floats (known since 0.4), tags (0.6), 64-bit enums (1.0). It refuses all of the BTF, and so every object that needs it. Use a newer libbpf.";
     BtfModuleBroken = "BTF-MODULE-BROKEN", "a module's types cannot be used",
         "The module's BTF is damaged or was made for another build of the kernel. Some loaders refuse to work at all in this state; libbpf fails when it has to look into modules.";
     BtfModulesUnreadable = "BTF-MODULES-UNREADABLE", "module types may not be read",

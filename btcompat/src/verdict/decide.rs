@@ -102,6 +102,7 @@ pub fn decide(name: &str, object: &Object, surface: &Surface, scenario: &Scenari
     let relocated = relocate(object, targets.as_ref(), scenario.libbpf);
     let externals = externals(surface);
     let mut findings = judge_kernel(object, &view, scenario.btf.is_some());
+    findings.extend(judge_loader(object, surface, scenario));
     judge_externs(object, &view, &mut findings);
     judge_maps(object, &view, &mut findings);
     let programs = object
@@ -204,6 +205,32 @@ fn accounts_memory_by_cgroup(surface: &Surface) -> bool {
         .as_ref()
         .map(|t| t.named("bpf_map_charge_init").next().is_some());
     charge != Some(true)
+}
+
+/// Whether the loader can read the kernel's types at all.
+fn judge_loader(object: &Object, surface: &Surface, scenario: &Scenario) -> Option<Finding> {
+    let btf = match &scenario.btf {
+        Some(OtherBtf::Instead(btf)) => btf,
+        _ => surface.btf.as_ref()?,
+    };
+    let relocates = object.functions.iter().any(|f| !f.relocations.is_empty());
+    let mut specs = object.programs.iter().filter_map(|p| p.spec.as_ref());
+    if !relocates && !specs.any(|spec| spec.attach_btf) {
+        return None;
+    }
+    let LibbpfVersion { major, minor } = scenario.libbpf;
+    let newest = btf
+        .own_types()
+        .find(|ty| !scenario.libbpf.reads(ty.kind()))?;
+    Some(Finding {
+        code: Code::BtfUnreadable,
+        stage: Stage::Relocate,
+        severity: Severity::Breaks,
+        subject: format!("libbpf {major}.{minor}"),
+        place: None,
+        evidence: format!("{:?} is a kind that it does not know", newest.kind()),
+        advice: "use a newer libbpf".to_owned(),
+    })
 }
 
 /// What concerns every program of the object.

@@ -1,6 +1,6 @@
 //! Kernels made for a test, and objects compiled for it.
 
-use super::btf_writer::BtfWriter;
+use super::btf_writer::{Body, BtfWriter};
 use btcompat::btf::Btf;
 use btcompat::object::Object;
 use btcompat::surface::{Arch, Flags, Kconfig, Module, ModuleBtf, Surface, Symbol, SymbolTable};
@@ -45,6 +45,8 @@ pub(crate) struct Recipe {
     pub(crate) function: &'static str,
     /// Parameters of `dev_send` after the first.
     pub(crate) more_params: usize,
+    /// An enum of 64 bits is among the types.
+    pub(crate) wide_enum: bool,
     /// The first parameter is a device.
     pub(crate) takes_device: bool,
     /// The device lives in a module of this name.
@@ -60,6 +62,7 @@ impl Default for Recipe {
             added: true,
             symbols: vec![("dev_send", TRACEABLE[0].with(TRACEABLE[1]))],
             function: "dev_send",
+            wide_enum: false,
             more_params: 2,
             takes_device: true,
             module: None,
@@ -121,6 +124,9 @@ impl Recipe {
             &[("BPF_TRACE_FENTRY", 24), ("BPF_TRACE_FEXIT", 25)],
         );
         w.enumeration("bpf_map_type", &[("BPF_MAP_TYPE_HASH", 1)]);
+        if self.wide_enum {
+            w.add("wide", 19, 8, Body::Enum64(vec![("W".to_owned(), 1, 0)]));
+        }
         if self.module.is_none() {
             self.types(&mut w);
         }
