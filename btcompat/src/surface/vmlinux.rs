@@ -235,3 +235,60 @@ fn field_in(btf: &Btf, id: u32, name: &str, depth: u32) -> Option<u32> {
         None
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Image, RawSymbol, kernel_symbols};
+    use crate::surface::Flags;
+
+    /// Where an arm64 kernel is linked that does not tell.
+    const BASE: u64 = 0xffff_8000_8000_0000;
+    const FUNCTIONS: u64 = 9000;
+
+    fn function(number: u64) -> u64 {
+        BASE + 0x1_0000 + number * 64
+    }
+
+    /// An arm64 image whose symbols are functions alone: every third cannot be traced, every fifth has its call site two words in front.
+    fn image() -> (Image, Vec<RawSymbol>) {
+        let traced = (0..FUNCTIONS).filter(|n| n % 3 != 0);
+        let sites = traced.map(|n| function(n) + 4 - if n % 5 == 0 { 12 } else { 0 });
+        let mut data = vec![0; 0x1_0000 + usize::try_from(FUNCTIONS).unwrap() * 64];
+        data[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        // System calls, or what else refers to functions.
+        let others = (0..500).map(function);
+        for list in [others.collect::<Vec<_>>(), sites.collect()] {
+            data.extend([0; 8]);
+            data.extend(list.iter().flat_map(|address| address.to_le_bytes()));
+        }
+        let symbols = (0..FUNCTIONS).map(|n| RawSymbol {
+            address: function(n),
+            kind: b't',
+            name: format!("f{n}"),
+        });
+        (Image::unpack(&data).unwrap(), symbols.collect())
+    }
+
+    /// Check that the call sites are found by their looks, and are those of the functions that have one.
+    #[test]
+    fn call_sites_are_found_without_their_symbols() {
+        let (image, symbols) = image();
+        let known = kernel_symbols(&image, &symbols);
+        assert!(known.ftrace_known && !known.blacklist_known);
+        let has = |n: u64| {
+            let name = format!("f{n}");
+            let mut named = known.table.named(&name);
+            named.any(|symbol| symbol.flags.has(Flags::FTRACE))
+        };
+        let wrong = (0..FUNCTIONS).filter(|&n| has(n) == (n % 3 == 0));
+        assert_eq!(wrong.collect::<Vec<_>>(), Vec::<u64>::new());
+    }
+
+    /// Check that a list of which most are not at functions is not taken for call sites.
+    #[test]
+    fn lists_of_other_addresses_are_no_call_sites() {
+        let (image, symbols) = image();
+        let few = &symbols[..1000];
+        assert!(!kernel_symbols(&image, few).ftrace_known);
+    }
+}
