@@ -16,6 +16,9 @@ use std::time::Instant;
 /// The socket family as generic exporters write such things.
 const PLAIN: &str = "socket_plain.bpf.o";
 
+/// How often each load is timed in a round.
+const TRANSFERS: u32 = 3;
+
 /// What is loaded during a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Load {
@@ -26,7 +29,15 @@ enum Load {
 }
 
 impl Load {
-    const EACH: [Self; 4] = [Self::None, Self::All, Self::Socket, Self::Plain];
+    /// One round. Each load stands between stretches without probes: the machine's speed wanders.
+    const ROUND: [Self; 6] = [
+        Self::All,
+        Self::None,
+        Self::Socket,
+        Self::None,
+        Self::Plain,
+        Self::None,
+    ];
 
     const fn label(self) -> &'static str {
         match self {
@@ -73,16 +84,13 @@ pub(crate) fn measure(
         attach,
         port,
     };
-    // The first one warms up.
-    bench.transfer()?;
+    if rounds > 0 {
+        bench.stretch(Load::None)?;
+    }
     for round in 0..rounds {
-        for load in Load::EACH {
+        for load in Load::ROUND {
             port.phase(format!("round {}: {}", round + 1, load.label()))?;
-            let loaded = bench.load(load)?;
-            let ns = bench.transfer()?;
-            drop(loaded);
-            let probes = load.label().to_owned();
-            port.send(&AgentRecord::Timed { probes, ns })?;
+            bench.stretch(load)?;
         }
     }
     for load in [Load::All, Load::Plain] {
@@ -124,6 +132,19 @@ impl Bench<'_> {
         let mut plain = Plain::load(&self.objects.join(PLAIN)).map_err(anyhow::Error::msg)?;
         plain.attach().map_err(anyhow::Error::msg)?;
         Ok(Loaded::Plain(Box::new(plain)))
+    }
+
+    /// Times the transfer so often with this loaded; the first, which warms up, is not timed.
+    fn stretch(&self, load: Load) -> anyhow::Result<()> {
+        let loaded = self.load(load)?;
+        self.transfer()?;
+        for _ in 0..TRANSFERS {
+            let ns = self.transfer()?;
+            let probes = load.label().to_owned();
+            self.port.send(&AgentRecord::Timed { probes, ns })?;
+        }
+        drop(loaded);
+        Ok(())
     }
 
     /// Nanoseconds that the transfer takes.

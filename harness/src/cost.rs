@@ -1,5 +1,7 @@
 //! What the probes cost: throughput with them against without, and what the kernel counts.
 
+mod ratio;
+
 use crate::bench::Spread;
 use crate::case::MEMORY_MIB;
 use crate::drive::{Guest, Image, Payload, Watch};
@@ -12,8 +14,10 @@ use metrics::{MapCost, ProgramCost};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+pub use ratio::Share;
+
 /// Version of the JSON that [`Costs`] is written as.
-pub const SCHEMA: &str = "bluetooth-metrics.cost/1";
+pub const SCHEMA: &str = "bluetooth-metrics.cost/2";
 
 /// What was measured on one kernel.
 #[derive(Debug, Serialize)]
@@ -30,8 +34,10 @@ pub struct Costs {
     pub messages: u32,
     /// Microseconds of each transfer, by what was loaded.
     pub transfer_us: BTreeMap<String, Spread>,
-    /// Throughput against none loaded, percent, from the medians.
-    pub throughput_percent: BTreeMap<String, u64>,
+    /// Throughput against none loaded, percent: each stretch against those just before and after it.
+    pub throughput_percent: BTreeMap<String, Share>,
+    /// Throughput of the socket family against the plain one's, percent, round by round.
+    pub socket_against_plain_percent: Option<Share>,
     /// Bytes of all maps, by family.
     pub map_bytes: BTreeMap<String, u64>,
     /// Nanoseconds of all runs, divided by the messages, by family.
@@ -83,22 +89,16 @@ pub fn costs(plan: Plan<'_>, watch: Watch<'_>, line: &dyn Fn(&str)) -> anyhow::R
         bail!("{step}: {error}");
     }
     ended.map_err(|ending| anyhow!("the guest died: {ending:?}"))?;
-    summarize(plan, &guest.evidence)
+    Ok(summarize(plan, &guest.evidence))
 }
 
-fn summarize(plan: Plan<'_>, evidence: &Evidence) -> anyhow::Result<Costs> {
+fn summarize(plan: Plan<'_>, evidence: &Evidence) -> Costs {
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for (probes, ns) in &evidence.timed {
         times.entry(probes.clone()).or_default().push(ns / 1000);
     }
     let spread = |(probes, times)| Some((probes, Spread::of(times)?));
     let transfer_us: BTreeMap<String, Spread> = times.into_iter().filter_map(spread).collect();
-    let Some(none) = transfer_us.get("none").map(|spread| spread.median) else {
-        bail!("nothing was measured");
-    };
-    let percent =
-        |(probes, spread): (&String, &Spread)| (probes.clone(), none * 100 / spread.median.max(1));
-    let throughput_percent = transfer_us.iter().map(percent).collect();
     let mut map_bytes = BTreeMap::new();
     for map in &evidence.map_costs {
         *map_bytes.entry(map.family.clone()).or_default() += map.bytes;
@@ -110,17 +110,22 @@ fn summarize(plan: Plan<'_>, evidence: &Evidence) -> anyhow::Result<Costs> {
     for ns in ns_per_message.values_mut() {
         *ns /= u64::from(plan.messages.max(1));
     }
-    Ok(Costs {
+    Costs {
         schema: SCHEMA,
         kernel: plan.kernel.to_owned(),
         release: plan.image.release.clone(),
         accel: plan.accel,
         messages: plan.messages,
         transfer_us,
-        throughput_percent,
+        throughput_percent: ratio::shares(&evidence.timed),
+        socket_against_plain_percent: ratio::share_against(
+            &evidence.timed,
+            "socket",
+            "plain-socket",
+        ),
         map_bytes,
         ns_per_message,
         programs: evidence.program_costs.clone(),
         maps: evidence.map_costs.clone(),
-    })
+    }
 }

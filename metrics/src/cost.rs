@@ -13,6 +13,8 @@ pub struct ProgramCost {
     pub runs: u64,
     /// Nanoseconds that these runs took.
     pub ns: u64,
+    /// Instructions that it has: no run executes more, but for its loops.
+    pub instructions: u32,
     /// Instructions that the verifier looked at; 0 on kernels before 5.16, which do not tell.
     pub verified_instructions: u32,
     /// Bytes of machine code.

@@ -99,6 +99,8 @@ impl Plain {
     }
 }
 
+const INSTRUCTION_BYTES: u32 = 8;
+
 fn program_cost(family: &str, prog: &str, fd: BorrowedFd<'_>) -> io::Result<ProgramCost> {
     let info = prog_info(fd)?;
     Ok(ProgramCost {
@@ -106,6 +108,7 @@ fn program_cost(family: &str, prog: &str, fd: BorrowedFd<'_>) -> io::Result<Prog
         prog: prog.to_owned(),
         runs: info.run_cnt,
         ns: info.run_time_ns,
+        instructions: info.xlated_prog_len / INSTRUCTION_BYTES,
         verified_instructions: info.verified_insns,
         jited_bytes: info.jited_prog_len,
     })
