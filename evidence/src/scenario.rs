@@ -223,6 +223,9 @@ pub enum Step {
     ReloadModule {
         /// Its name.
         module: String,
+        /// Nobody tells the probes.
+        #[serde(default)]
+        unseen: bool,
     },
     /// Have something go wrong on the bus of a controller on USB.
     UsbFault {

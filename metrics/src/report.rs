@@ -90,7 +90,7 @@ pub struct ProbeReport {
 }
 
 /// Series that no attached program measures.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Lost {
     /// Name of the metric.
     pub metric: String,

@@ -103,7 +103,7 @@ pub(super) fn describe(step: &Step) -> String {
             format!("interrupt {times} {call} of {socket} with {limit} time limit")
         }
         Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
-        Step::ReloadModule { module } => format!("reload module {module}"),
+        Step::ReloadModule { module, .. } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),
         Step::AwaitVoice { controller } => format!("await voice on controller {controller}"),
         Step::AwaitNoVoice { controller } => {

@@ -164,7 +164,7 @@ impl Stage<'_> {
             Step::Acks { controller, policy } => self.controllers.set_acks(*controller, *policy),
             Step::FlushAcks { controller } => self.controllers.flush_acks_of(*controller),
             Step::Misbehave { how } => misbehave::misbehave(*how, self.port),
-            Step::ReloadModule { module } => self.reload_module(module),
+            Step::ReloadModule { module, unseen } => self.reload_module(module, *unseen),
             Step::Inject { fault } => self.controllers.inject(*fault),
             Step::UsbFault { fault } => self.controllers.add_usb_fault(*fault),
             Step::AwaitVoice { controller } => self.controllers.await_voice(*controller, true),
@@ -359,9 +359,10 @@ impl Stage<'_> {
     }
 
     /// The exporter looks every second whether modules came or went; here each change is looked at.
-    fn reload_module(&self, module: &str) -> anyhow::Result<()> {
-        modules::reload(module, || _ = self.probes.refresh())?;
-        self.probes.refresh();
+    fn reload_module(&self, module: &str, unseen: bool) -> anyhow::Result<()> {
+        let refresh = || _ = !unseen && self.probes.refresh();
+        modules::reload(module, refresh)?;
+        refresh();
         Ok(())
     }
 

@@ -20,6 +20,9 @@ pub(crate) struct ReportOptions {
     /// Print which commands each kernel gave to its controllers, instead of what the cases came to
     #[arg(long)]
     commands: bool,
+    /// Print as Markdown which metrics are exact on which kernels, and which are absent and why
+    #[arg(long, conflicts_with = "commands")]
+    metrics: bool,
     #[command(flatten)]
     files: Files,
 }
@@ -53,6 +56,8 @@ pub(crate) fn report(options: &ReportOptions) -> anyhow::Result<ExitCode> {
     options.files.write(&report)?;
     print(&if options.commands {
         report.commands()
+    } else if options.metrics {
+        report.metrics()
     } else {
         report.to_text()
     });

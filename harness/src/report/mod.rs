@@ -7,6 +7,7 @@ mod grid;
 mod html;
 mod junit;
 mod markdown;
+mod metrics;
 mod text;
 mod write;
 

@@ -141,6 +141,7 @@ pub(super) fn driver_reload() -> Scenario {
     steps.extend([close("client"), await_hang_up("server"), close("server")]);
     steps.push(Step::ReloadModule {
         module: "btusb".to_owned(),
+        unseen: false,
     });
     steps.extend([act(0, DeviceAction::Up), act(1, DeviceAction::Up)]);
     steps.push(connect("client", "server"));

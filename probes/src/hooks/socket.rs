@@ -1,16 +1,21 @@
 //! The socket family: the calls of each protocol.
 
 use super::{Feed, Hook};
-use metrics::AttachKind::{Fexit, Kprobe, Kretprobe};
+use metrics::AttachKind::{self, Fexit, Kprobe, Kretprobe};
 use metrics::catalogue::{SOCKET_BYTES, SOCKET_CALLS};
 
+/// For both calls of a protocol.
+const CALL: &[&[AttachKind]] = &[&[Fexit], &[Kprobe, Kretprobe]];
+/// Programs at trampolines keep a module from being unloaded, which this one may be at any time.
+const CALL_OF_UNLOADABLE: &[&[AttachKind]] = &[&[Kprobe, Kretprobe], &[Fexit]];
+
 macro_rules! socket_hooks {
-    ($($module:literal $proto:literal),*) => { &[$(
+    ($($module:literal $proto:literal $variants:ident),*) => { &[$(
         Hook {
             event: concat!($proto, "_sock_sendmsg"),
             module: $module,
             symbol: concat!($proto, "_sock_sendmsg"),
-            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
+            variants: $variants,
             structs: &[],
             feeds: &[
                 Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "write")] },
@@ -21,7 +26,7 @@ macro_rules! socket_hooks {
             event: concat!($proto, "_sock_recvmsg"),
             module: $module,
             symbol: concat!($proto, "_sock_recvmsg"),
-            variants: &[&[Fexit], &[Kprobe, Kretprobe]],
+            variants: $variants,
             structs: &[],
             feeds: &[
                 Feed { metric: &SOCKET_CALLS, labels: &[("proto", $proto), ("direction", "read")] },
@@ -35,5 +40,9 @@ macro_rules! socket_hooks {
 
 /// The events.
 pub(super) const HOOKS: &[Hook] = socket_hooks!(
-    "bluetooth" "l2cap", "bluetooth" "sco", "bluetooth" "hci", "rfcomm" "rfcomm", "bluetooth" "iso"
+    "bluetooth" "l2cap" CALL,
+    "bluetooth" "sco" CALL,
+    "bluetooth" "hci" CALL,
+    "rfcomm" "rfcomm" CALL_OF_UNLOADABLE,
+    "bluetooth" "iso" CALL
 );
