@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Progress {
     bars: Option<MultiProgress>,
+    shown: bool,
 }
 
 /// One thing that goes on.
@@ -23,7 +24,10 @@ impl Progress {
     pub fn on_stderr() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { bars }
+        Self {
+            bars,
+            shown: terminal,
+        }
     }
 
     /// Nothing is shown.
@@ -31,6 +35,7 @@ impl Progress {
     pub fn hidden() -> Self {
         Self {
             bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())),
+            shown: false,
         }
     }
 
@@ -51,11 +56,25 @@ impl Progress {
         }
     }
 
-    /// Leaves the terminal to somebody else meanwhile.
+    /// Leaves the terminal to somebody else meanwhile. Tasks may go on; `MultiProgress::suspend` would have them wait, and so `meanwhile`
+    /// wait for itself.
     pub fn pause(&self, meanwhile: impl FnOnce()) {
-        match &self.bars {
-            Some(bars) => bars.suspend(meanwhile),
-            None => meanwhile(),
+        if let Some(bars) = &self.bars {
+            // What cannot be cleared stays on the screen.
+            let _ = bars.clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        meanwhile();
+        if let Some(bars) = &self.bars {
+            bars.set_draw_target(self.target());
+        }
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        if self.shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
         }
     }
 
@@ -98,4 +117,22 @@ impl Drop for Task {
 )]
 fn print_line(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that whoever has the terminal may tell what it is at: it would wait for itself for ever.
+    #[test]
+    fn task_goes_on_while_bars_pause() {
+        let progress = Progress::hidden();
+        let task = progress.task("a case");
+        let mut called = false;
+        progress.pause(|| {
+            task.at("a shell");
+            called = true;
+        });
+        assert!(called);
+    }
 }
