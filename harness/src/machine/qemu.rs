@@ -138,11 +138,12 @@ impl VmSpec {
         ]
     }
 
-    /// `la57=off`: five-level paging slows TCG down and nothing here needs it.
+    /// `la57=off`: five-level paging slows TCG down and nothing here needs it. `cx16=off`: QEMU 7.2 at times loses the flags of
+    /// `cmpxchg16b`, and the kernel panics while it allocates memory; without it the allocator takes locks.
     fn accel_arguments(&self) -> [&'static str; 4] {
         match self.accel {
             Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Accel::Tcg => ["-accel", "tcg,tb-size=128", "-cpu", "max,la57=off"],
+            Accel::Tcg => ["-accel", "tcg,tb-size=128", "-cpu", "max,la57=off,cx16=off"],
         }
     }
 }
