@@ -93,14 +93,14 @@ impl fmt::Display for Partition {
 /// translated code.
 const QEMU_MIB: u64 = 192;
 
-/// How many machines of `guest_mib` to run at a time: one for each processor, fewer if memory is
-/// short.
+/// How many machines of `guest_mib` to run at a time: two for each processor, since a guest waits as long as it works (for acknowledgements,
+/// quiet, the kernel's timers); fewer if memory is short.
 #[must_use]
 pub fn default_jobs(processors: usize, available_mib: Option<u64>, guest_mib: u32) -> usize {
     let by_memory = available_mib.map_or(usize::MAX, |mib| {
         usize::try_from(mib / (u64::from(guest_mib) + QEMU_MIB)).unwrap_or(usize::MAX)
     });
-    processors.min(by_memory).max(1)
+    processors.saturating_mul(2).min(by_memory).max(1)
 }
 
 /// Memory that can be had without swapping, MiB, from the text of `/proc/meminfo`.
@@ -147,10 +147,10 @@ mod tests {
 
     /// Check that memory bounds the default, and that one machine always runs.
     #[rstest]
-    #[case(8, Some(64_000), 8)]
+    #[case(8, Some(64_000), 16)]
     #[case(8, Some(2_200), 3)]
     #[case(8, Some(100), 1)]
-    #[case(2, None, 2)]
+    #[case(2, None, 4)]
     fn jobs_fit_processors_and_memory(
         #[case] processors: usize,
         #[case] mib: Option<u64>,

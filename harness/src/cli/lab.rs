@@ -30,7 +30,7 @@ use vm_images::Cache;
 /// Options of every command that runs guests.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LabOptions {
-    /// How many machines at a time [default: one per processor, fewer if memory is short]
+    /// How many machines at a time [default: two per processor, fewer if memory is short]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<usize>,
     /// Who executes the guests [default: kvm if a guest really comes up under it, else tcg]
