@@ -12,7 +12,7 @@ pub enum Received<'a> {
     Packet(&'a [u8]),
     /// One packet that the host sent and that got lost on the way.
     Lost(&'a [u8]),
-    /// Nothing for now.
+    /// Nothing at present.
     Nothing,
     /// The host is gone.
     Closed,
