@@ -129,10 +129,11 @@ mod tests {
     /// Check that what outlives its parent is found, and that what does not is not.
     #[test]
     fn kill_often_counts_what_is_left() {
-        // The second one waits for its child; killed, it leaves it.
         let alone = kill_often(&script("exec sleep 0.2"), 3, &|_| {}).unwrap();
         assert_eq!((alone.trials, alone.left), (3, 0));
-        let leaving = script("setsid sleep 7 & test -n \"$BT_BENCH_RUN\" || exit 0; sleep 0.5");
+        // The second one leaves a child when it is killed. Its run takes a second, so that the
+        // second kill, 0.6 s in, finds the child.
+        let leaving = script("test -z \"$BT_BENCH_RUN\" || setsid sleep 7 & sleep 1");
         let kills = kill_often(&leaving, 2, &|_| {}).unwrap();
         assert!(kills.left >= 1, "{kills:?}");
     }
