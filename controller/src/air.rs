@@ -223,7 +223,10 @@ impl Air {
                 let length = next.packet.len() + usize::from(bytes);
                 next.packet.resize(length, FILLER);
             }
-            Some(FaultAction::Error(_) | FaultAction::ExtraAcks(_)) | None => {}
+            Some(
+                FaultAction::Error(_) | FaultAction::CommandCredits(_) | FaultAction::ExtraAcks(_),
+            )
+            | None => {}
         }
         Some(next)
     }

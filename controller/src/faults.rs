@@ -22,6 +22,8 @@ pub enum FaultAction {
     Duplicate,
     /// A command is not carried out, and is answered with this status.
     Error(Status),
+    /// A command is carried out, but its answer says that the host may send so many more commands. 0: none, until an event says otherwise.
+    CommandCredits(u8),
     /// Data from the host is acknowledged this many times more than once.
     ExtraAcks(u16),
     /// A packet to the host is cut off after this many bytes (H4 indicator not counted). Its header still announces all of them.

@@ -55,6 +55,23 @@ fn three_packets(action: FaultAction) -> (Vec<u8>, Vec<u8>, Pair) {
     (now, later, pair)
 }
 
+/// Check that one answer says that no further command may be sent, that the command is carried out all the same, and that the next answer is
+/// as ever.
+#[test]
+fn credits_are_withheld_by_one_answer() {
+    let mut pair = Pair::new(|_| {});
+    let action = FaultAction::CommandCredits(0);
+    pair.air
+        .add_fault(fault(A, OUT, PacketKind::Command, action));
+    for _ in 0..3 {
+        pair.command(A, READ_ADDR, &[]);
+    }
+    let answers = pair.events(A, 0x0e);
+    let credits: Vec<u8> = answers.iter().map(|event| event[0]).collect();
+    assert_eq!(credits, [1, 0, 1]);
+    assert!(answers.iter().all(|event| event[3..] == answers[0][3..]));
+}
+
 /// Check that each action on data from the host does to the second packet what it says and nothing to the others, that each packet is
 /// acknowledged as often as it should be, and that the ledger says what happened.
 #[rstest]

@@ -164,8 +164,7 @@ pub(crate) fn carry_out(
         Some(command) => (command.run)(cx, Reader::new(parameters)),
         None => Reply::Status(refuse.unwrap_or(Status::UNKNOWN_COMMAND)),
     };
-    let twice = fault == Some(FaultAction::Duplicate);
-    answer(air, id, opcode, reply, first_event, twice);
+    answer(air, id, opcode, reply, first_event, fault);
 }
 
 /// Sends the answer, ahead of the events that the command has set off.
@@ -175,10 +174,13 @@ fn answer(
     opcode: Opcode,
     reply: Reply,
     first_event: usize,
-    twice: bool,
+    fault: Option<FaultAction>,
 ) {
     let events = air.outbox.split_off(first_event);
-    let commands = 1;
+    let commands = match fault {
+        Some(FaultAction::CommandCredits(commands)) => commands,
+        _ => 1,
+    };
     let (subevent, opcode_of) = (None, Some(opcode));
     match reply {
         Reply::Complete(returned) => {
@@ -213,6 +215,7 @@ fn answer(
             );
         }
     }
+    let twice = fault == Some(FaultAction::Duplicate);
     let again = air.outbox.back().filter(|_| twice).cloned();
     air.outbox.extend(again);
     air.outbox.extend(events);
