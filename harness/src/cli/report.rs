@@ -20,9 +20,12 @@ pub(crate) struct ReportOptions {
     /// Print which commands each kernel gave to its controllers, instead of what the cases came to
     #[arg(long)]
     commands: bool,
-    /// Print as Markdown which metrics are exact on which kernels, and which are absent and why
+    /// Print as Markdown which metrics are exact on which kernels, and which are absent and why: docs/kernels.md
     #[arg(long, conflicts_with = "commands")]
     metrics: bool,
+    /// Print which metrics, and which values of their labels, no case touched; the exit code is 1 if one of them is not excused
+    #[arg(long, conflicts_with_all = ["commands", "metrics"])]
+    coverage: bool,
     #[command(flatten)]
     files: Files,
 }
@@ -54,6 +57,11 @@ pub(crate) fn report(options: &ReportOptions) -> anyhow::Result<ExitCode> {
     }
     let report = Report::merge(parts)?;
     options.files.write(&report)?;
+    if options.coverage {
+        let coverage = report.coverage();
+        print(&coverage.to_text());
+        return Ok(ExitCode::from(u8::from(!coverage.is_whole())));
+    }
     print(&if options.commands {
         report.commands()
     } else if options.metrics {

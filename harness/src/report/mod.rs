@@ -2,6 +2,7 @@
 
 mod commands;
 pub mod compare;
+mod coverage;
 mod foretold;
 mod grid;
 mod html;
@@ -11,6 +12,7 @@ mod metrics;
 mod text;
 mod write;
 
+pub use coverage::Coverage;
 pub use write::{Files, WriteError, schema};
 
 use crate::case::CaseResult;
