@@ -238,6 +238,7 @@ impl Controllers {
         let sum = self.past_kernel.entry(hci).or_default();
         sum.events += read.events;
         sum.acl += read.acl;
+        sum.sco += read.sco;
     }
 
     /// The handle of the one link of a device.

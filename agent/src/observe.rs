@@ -234,7 +234,11 @@ fn await_quiet(controllers: &Controllers, deadline: Instant) -> anyhow::Result<u
     Ok(crossed)
 }
 
-fn is_any_behind(controllers: &Controllers) -> anyhow::Result<bool> {
+/// Has the kernel, or a process in its place, counted less of some device than crossed its boundary?
+///
+/// # Errors
+/// The controllers cannot be reached, or a device is gone.
+pub(crate) fn is_any_behind(controllers: &Controllers) -> anyhow::Result<bool> {
     let past_kernel = |hci| {
         let read = controllers.past_kernel().get(&hci);
         read.copied().unwrap_or_default()
@@ -249,7 +253,7 @@ fn is_behind(kernel: &DeviceCounters, ledger: &PacketCounts, past_kernel: PastKe
     kernel.acl_sent < ledger.acl_sent
         || kernel.acl_received + past_kernel.acl < ledger.acl_received
         || kernel.sco_sent < ledger.sco_sent
-        || kernel.sco_received < ledger.sco_received
+        || kernel.sco_received + past_kernel.sco < ledger.sco_received
         || kernel.commands_sent < ledger.commands
         || kernel.events_received + past_kernel.events < ledger.events
 }

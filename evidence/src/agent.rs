@@ -125,6 +125,9 @@ pub struct PastKernel {
     pub events: u32,
     /// ACL data packets.
     pub acl: u32,
+    /// SCO data packets.
+    #[serde(default)]
+    pub sco: u32,
 }
 
 /// A send buffer, as the kernel's tables show it (`/proc/net/l2cap` and the like) while it is filled.

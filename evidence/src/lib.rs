@@ -34,7 +34,9 @@ pub use outside::{Answer, Ask, PacketCounts, Place, Sight, UsbPlace};
 #[cfg(feature = "scenario")]
 pub use scenario::{Scenario, Step, Transport};
 #[cfg(feature = "scenario")]
-pub use service::{DeviceAction, Feature, HciChannel, L2capMode, Service, Traffic, Voice};
+pub use service::{
+    DeviceAction, Feature, HciChannel, L2capMode, ProcessLink, Service, Traffic, Voice,
+};
 pub use stage0::{ExitStatus, ModuleOutcome, Order, Stage0Record};
 
 /// Version of everything in this crate. The two ends refuse to talk across versions.

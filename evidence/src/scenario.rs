@@ -1,7 +1,7 @@
 //! A scenario: scripted traffic as data. The harness writes it, the agent carries it out.
 
 use crate::misbehavior::Misbehavior;
-use crate::service::{DeviceAction, Feature, HciChannel, Service, Traffic};
+use crate::service::{DeviceAction, Feature, HciChannel, ProcessLink, Service, Traffic};
 use controller::transport::usbredir::UsbFault;
 use controller::{AckPolicy, Fault, Opcode, Profile};
 use serde::{Deserialize, Serialize};
@@ -373,6 +373,52 @@ pub enum Step {
         /// How many.
         echoes: u32,
     },
+    /// Take a device over through an open socket on its user channel: reset it, read how many buffers it has, let others find it. A second time,
+    /// its links go without a word.
+    TakeOver {
+        /// The socket.
+        socket: String,
+        /// Its device's controller.
+        controller: usize,
+    },
+    /// Make a link between two devices that were taken over.
+    Join {
+        /// Whose process begins.
+        from: String,
+        /// Whose process accepts.
+        to: String,
+        /// Which link.
+        link: ProcessLink,
+    },
+    /// Send packets on such a link, each of which arrives.
+    SendOn {
+        /// Who sends.
+        from: String,
+        /// Who gets them.
+        to: String,
+        /// On which link.
+        link: ProcessLink,
+        /// How many packets.
+        packets: u32,
+        /// Payload of each, bytes.
+        bytes: u8,
+    },
+    /// End such a link.
+    Part {
+        /// Whose process ends it.
+        from: String,
+        /// Whose process is told.
+        to: String,
+        /// Which link.
+        link: ProcessLink,
+    },
+    /// Wait until a process is told that such a link has ended.
+    AwaitEnd {
+        /// The process's socket.
+        socket: String,
+        /// Which link.
+        link: ProcessLink,
+    },
     /// Have calls wait and interrupt each with a signal.
     Interrupt {
         /// The socket.
@@ -391,6 +437,15 @@ pub enum Step {
         socket: String,
         /// The command.
         opcode: Opcode,
+    },
+    /// Write a packet to a raw HCI socket so often, which the driver refuses each time.
+    HciRefused {
+        /// The socket.
+        socket: String,
+        /// H4 indicator and packet.
+        packet: Vec<u8>,
+        /// How often.
+        times: u32,
     },
     /// Crash the guest's kernel through sysrq.
     Panic,

@@ -86,6 +86,20 @@ pub enum HciChannel {
     User,
 }
 
+/// A link between two devices that processes drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessLink {
+    /// BR/EDR.
+    Acl,
+    /// Synchronous, beside one of BR/EDR; its packets are counted.
+    Sco,
+    /// LE.
+    Le,
+    /// Connected isochronous, beside one of LE.
+    Cis,
+}
+
 /// Spec: Core 5.4, Vol 3, Part A, 2.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

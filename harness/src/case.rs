@@ -320,7 +320,7 @@ fn judge(
         return judge_ending(ending, evidence, qemu);
     }
     let mut differences = compare(evidence, expected);
-    differences.extend(cross_check(evidence));
+    differences.extend(cross_check(scenario, evidence));
     differences.extend(check_usb(scenario, evidence));
     if !differences.is_empty() {
         return Outcome::Differs { differences };

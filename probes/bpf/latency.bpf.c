@@ -125,7 +125,10 @@ static __always_inline enum link_kind kind_of_chan(const struct hci_chan *chan)
 	return type == LE_LINK ? KIND_LE : KIND_ACL;
 }
 
-static __always_inline struct link *link_of(const struct link_key *key)
+static __always_inline void user_link(const struct hci_dev *hdev, const struct link_key *key);
+static __always_inline bool user_counts_sco(const struct hci_dev *hdev, __u32 hci);
+
+static __always_inline struct link *link_of(const struct hci_dev *hdev, const struct link_key *key)
 {
 	struct link *link = bpf_map_lookup_elem(&latency_links, key);
 	__u32 zero = 0;
@@ -139,6 +142,7 @@ static __always_inline struct link *link_of(const struct link_key *key)
 	link = bpf_map_lookup_elem(&latency_links, key);
 	if (link)
 		link->kind = KIND_UNKNOWN;
+	user_link(hdev, key);
 	return link;
 }
 
@@ -205,14 +209,15 @@ static __always_inline int handle_sent(const struct hci_dev *hdev, const struct 
 		return 0;
 	}
 	key.handle = header & 0x0fff;
-	link = link_of(&key);
+	link = link_of(hdev, &key);
 	if (!link) {
 		count_drop(DROP_MAP_FULL);
 		return 0;
 	}
 	leave_queue(link, skb, key.hci, is_continuation(type, header), now);
 	/* Such packets are never completed. */
-	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(hdev))
+	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(hdev) &&
+	    !user_counts_sco(hdev, key.hci))
 		return 0;
 	enter_controller(link, now);
 	latency = latency_of(key.hci, link->kind);
@@ -307,6 +312,8 @@ static __always_inline void forget_link(const struct link_key *key, bool counts)
 	bpf_map_delete_elem(&latency_links, key);
 }
 
+#include "latency_user.bpf.h"
+
 static __always_inline int handle_completed(__u16 hci, const unsigned char *data, __u32 len)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -356,6 +363,8 @@ static __always_inline int handle_packet(const struct hci_dev *hdev, const struc
 		return type == HCI_EVENT_PKT ? handle_event(hdev, skb) : 0;
 	if (type == HCI_ACLDATA_PKT || type == HCI_SCODATA_PKT || type == HCI_ISODATA_PKT)
 		return handle_sent(hdev, skb, type);
+	if (type == HCI_COMMAND_PKT && hci_is_user_channel(hdev))
+		return user_command(BPF_CORE_READ(hdev, id), (__u64)BPF_CORE_READ(skb, data));
 	return 0;
 }
 

@@ -97,6 +97,9 @@ static __always_inline enum pool user_pool(const struct user *user, const struct
 	case POOL_SCO:
 		return link->pool;
 	case POOL_ISO:
+		/* Without it the kernel has no such series, for no device: the loader says so. */
+		if (!hci_has_iso_pool())
+			return POOL_UNKNOWN;
 		if (user->capacity[POOL_ISO])
 			return POOL_ISO;
 		/* fallthrough */
@@ -180,6 +183,8 @@ __noinline int user_complete_entry(__u32 hci, __u64 data, __u32 index)
 	if (!completed_entry(data, index, &entry))
 		return -1;
 	link = user ? user_link_of(user, hci, entry.handle) : 0;
+	if (link && user_pool(user, link) == POOL_UNKNOWN)
+		return 0;
 	if (link)
 		user_give_back(user, link, entry.count);
 	count_completed(&key, link ? user_pool(user, link) : POOL_UNKNOWN, entry.count);
@@ -237,7 +242,6 @@ static __always_inline int user_answer(struct user *user, const __u8 *event)
 		user->capacity[POOL_SCO] = le16(parameters + 5);
 		break;
 	case HCI_OP_LE_READ_BUFFER_SIZE_V2:
-		/* Without it the kernel has no such series, for no device: the loader says so. */
 		if (hci_has_iso_pool())
 			user->capacity[POOL_ISO] = parameters[5];
 		/* fallthrough */

@@ -114,6 +114,18 @@ impl HciSocket {
         read(&self.socket, calls)
     }
 
+    /// Is there a packet to read?
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub(crate) fn is_readable(&self) -> io::Result<bool> {
+        match fd::wait_for(self.socket.as_fd(), libc::POLLIN, Duration::ZERO) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Nothing but ACL data comes through.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 pub(crate) mod device;
 mod fd;
 pub(crate) mod hci;
+pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod socket;

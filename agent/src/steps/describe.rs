@@ -91,6 +91,17 @@ pub(super) fn describe(step: &Step) -> String {
             peer,
             echoes,
         } => format!("{socket} connects to controller {peer}, for {echoes} echoes"),
+        Step::TakeOver { socket, .. } => format!("{socket} takes its device over"),
+        Step::Join { from, to, link } => format!("{from} makes an {link:?} link to {to}"),
+        Step::SendOn {
+            from,
+            to,
+            link,
+            packets,
+            bytes,
+        } => format!("{from} sends {packets} packets of {bytes} bytes to {to}, {link:?}"),
+        Step::Part { from, to, link } => format!("{from} ends its {link:?} link to {to}"),
+        Step::AwaitEnd { socket, link } => format!("{socket} awaits the end of its {link:?} link"),
         Step::EchoBeside { socket, echoes } => format!("{socket} asks for {echoes} echoes"),
         Step::Interrupt {
             socket,
@@ -102,6 +113,11 @@ pub(super) fn describe(step: &Step) -> String {
             let limit = if *limited { "a" } else { "no" };
             format!("interrupt {times} {call} of {socket} with {limit} time limit")
         }
+        Step::HciRefused {
+            socket,
+            packet,
+            times,
+        } => format!("{socket} sends {packet:02x?} {times} times, which the driver refuses"),
         Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
         Step::ReloadModule { module, .. } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),

@@ -71,9 +71,30 @@ impl HciSockets {
         sent.context("failed to send it")
     }
 
+    /// Sends a packet so often, whatever becomes of it.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        packet: &[u8],
+        times: u32,
+        calls: &CallLog,
+    ) -> anyhow::Result<()> {
+        let socket = self.socket(name)?;
+        for number in 0..times {
+            let written = socket.write(packet, calls);
+            written.with_context(|| format!("write {number} of {times} failed"))?;
+        }
+        Ok(())
+    }
+
     fn socket(&self, name: &str) -> anyhow::Result<&HciSocket> {
         let socket = self.open.get(name);
         socket.with_context(|| format!("there is no HCI socket {name}"))
+    }
+
+    /// Hands one to somebody who drives its device from then on.
+    pub(super) fn take(&mut self, name: &str) -> Option<HciSocket> {
+        self.open.remove(name)
     }
 
     /// Closes one, if it is there.

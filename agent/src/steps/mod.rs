@@ -4,11 +4,13 @@ mod connect;
 mod describe;
 mod devices;
 mod hci;
+mod hosts;
 mod interrupt;
 mod stamps;
 
 use self::describe::describe;
 use self::hci::HciSockets;
+use self::hosts::Hosts;
 use crate::bluetooth::socket::Socket;
 use crate::calls::CallLog;
 use crate::controllers::Controllers;
@@ -38,6 +40,8 @@ struct Stage<'a> {
     /// The sockets whose writes the kernel stamps.
     stamped: BTreeSet<String>,
     hci: HciSockets,
+    /// The devices that processes drive, by the names of their sockets.
+    hosts: Hosts,
 }
 
 /// The sockets of a scenario, open while this lives: closing one makes packets.
@@ -45,6 +49,7 @@ struct Stage<'a> {
 pub(crate) struct OpenSockets {
     sockets: BTreeMap<String, Socket>,
     _hci: HciSockets,
+    _hosts: Hosts,
 }
 
 impl OpenSockets {
@@ -94,6 +99,7 @@ pub(crate) fn carry_out(
         filled: BTreeMap::new(),
         stamped: BTreeSet::new(),
         hci: HciSockets::default(),
+        hosts: Hosts::default(),
     };
     for (number, step) in steps.iter().enumerate() {
         port.phase(format!("step {}: {}", number + 1, describe(step)))?;
@@ -102,8 +108,17 @@ pub(crate) fn carry_out(
         let ended_ns = stage.controllers.now_ns()?;
         port.send(&AgentRecord::Step(Period { began_ns, ended_ns }))?;
     }
-    let Stage { sockets, hci, .. } = stage;
-    Ok(OpenSockets { sockets, _hci: hci })
+    let Stage {
+        sockets,
+        hci,
+        hosts,
+        ..
+    } = stage;
+    Ok(OpenSockets {
+        sockets,
+        _hci: hci,
+        _hosts: hosts,
+    })
 }
 
 impl Stage<'_> {
@@ -192,6 +207,11 @@ impl Stage<'_> {
                 }
                 Ok(())
             }
+            Step::TakeOver { .. }
+            | Step::Join { .. }
+            | Step::SendOn { .. }
+            | Step::Part { .. }
+            | Step::AwaitEnd { .. } => self.with_hosts(step),
             Step::EchoBeside { socket, echoes } => {
                 let handle = |hci| self.controllers.link_handle(hci);
                 self.hci.echo(socket, handle, *echoes, self.calls)
@@ -203,6 +223,11 @@ impl Stage<'_> {
                 times,
             } => self.interrupt(socket, *writes, *limited, *times),
             Step::HciSend { socket, opcode } => self.hci.send(socket, *opcode, self.calls),
+            Step::HciRefused {
+                socket,
+                packet,
+                times,
+            } => self.hci.write(socket, packet, *times, self.calls),
             Step::OpenHci {
                 socket,
                 controller,

@@ -63,7 +63,7 @@ pub fn unnoticed(
     let found = if plant.is_in_witness() {
         let expected = expect(scenario, &spoiled);
         let mut found = values(&spoiled, &expected);
-        found.extend(cross_check(&spoiled));
+        found.extend(cross_check(scenario, &spoiled));
         found
     } else {
         values(&spoiled, expected)

@@ -97,6 +97,8 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         &[
             Plant::Call(L2CAP, Write, "EINTR"),
             Plant::Call(L2CAP, Read, "EINTR"),
+            Plant::Call(L2CAP, Write, "ERESTARTSYS"),
+            Plant::Call(L2CAP, Read, "ERESTARTSYS"),
         ],
     ),
     (
@@ -225,6 +227,16 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         )],
     ),
     (
+        "usb-refused-packets",
+        &[
+            Plant::OneMore(&of::SEND_FAILURES, &[HCI0, ("kind", "sco")]),
+            Plant::OneMore(
+                &of::PACKETS,
+                &[HCI0, ("kind", "sco"), ("direction", "sent")],
+            ),
+        ],
+    ),
+    (
         "l2cap-le-coc-suspended",
         &[
             Plant::Call(L2CAP, Write, "EAGAIN"),
@@ -291,6 +303,16 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
             Plant::PastKernel(2),
             Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x1009")]),
             Plant::Call(Protocol::Hci, Write, "ok"),
+        ],
+    ),
+    (
+        "user-channel-links",
+        &[
+            Plant::PastKernel(1),
+            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "sco")]),
+            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "iso")]),
+            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0, ("kind", "unknown")]),
+            Plant::Unlisted(sent(0, Sco)),
         ],
     ),
     (
@@ -386,6 +408,21 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         &[
             Plant::OneMore(&of::COMMANDS_UNANSWERED, &[HCI0]),
             Plant::OneMore(&of::ERRORS, &[HCI0, ("error", "command_timeout")]),
+        ],
+    ),
+    (
+        "command-credits-withheld",
+        &[
+            Plant::OneMore(&of::ERRORS, &[HCI0, ("error", "command_credit_timeout")]),
+            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x0f")]),
+            Plant::Unlisted(sent(0, Acl)),
+        ],
+    ),
+    (
+        "completes-unknown-link",
+        &[
+            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "unknown")]),
+            Plant::OneMore(&of::ACKS_UNMATCHED, &[HCI0]),
         ],
     ),
     (

@@ -1,6 +1,7 @@
 //! The credits family: the ledgers say what each packet took and each event gave back.
 
 use super::process::Processes;
+use super::{nanoseconds, reported_at_will};
 use crate::evidence::Evidence;
 use controller::{BufferSize, Detail, Entry, LinkKind, Opcode, Pool, Profile};
 use evidence::{HciChannel, Scenario};
@@ -76,10 +77,14 @@ fn expect_slots(snapshot: &mut Snapshot, hci: &str, profile: &Profile, entries: 
             snapshot.set(&SLOTS_FREE, &labels, free);
         }
     }
-    let events = entries
-        .iter()
-        .filter(|entry| !entry.completed().is_empty())
-        .count();
+    // Nobody gets a slot for packets of a link that there is not.
+    let at_will = entries.iter().filter_map(|entry| reported_at_will(entry));
+    for packets in at_will.clone() {
+        let labels = [("hci", hci), ("kind", "unknown")];
+        snapshot.add(&COMPLETED_PACKETS, &labels, u64::from(packets));
+    }
+    let reports = entries.iter().filter(|e| !e.completed().is_empty());
+    let events = reports.count() + at_will.count();
     let events = u64::try_from(events).expect("a count fits");
     snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", hci)], events);
 }
@@ -126,11 +131,6 @@ fn flow_control<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> u8 {
         _ => false,
     };
     entries.any(turned_on).into()
-}
-
-/// When a packet crossed.
-fn nanoseconds(entry: &Entry) -> i64 {
-    i64::try_from(entry.time.as_nanos()).expect("a run is shorter than 292 years")
 }
 
 /// What a packet does to a pool.

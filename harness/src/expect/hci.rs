@@ -1,5 +1,6 @@
 //! The HCI family: the ledgers say what crossed, byte by byte of its head.
 
+use super::{command_credits, nanoseconds};
 use crate::evidence::Evidence;
 use controller::{Direction, Entry, PacketKind};
 use evidence::{Period, Scenario};
@@ -18,9 +19,13 @@ const LE_META: u8 = 0x3e;
 /// Adds the family's series.
 pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
     for (hci, entries) in &evidence.ledgers {
+        let timeouts = command_credits::timeouts(scenario, evidence, *hci);
         let hci = format!("hci{hci}");
         for entry in entries {
             expect_packet(snapshot, &hci, entry);
+        }
+        for _ in 0..timeouts {
+            expect_credit_timeout(snapshot, &hci);
         }
         if !entries.is_empty() {
             let mut commands = Commands::of(evidence.observed_in, entries);
@@ -45,20 +50,39 @@ fn expect_packet(snapshot: &mut Snapshot, hci: &str, entry: &Entry) {
             snapshot.add(&COMMANDS, &[("hci", hci), ("opcode", &opcode)], 1);
         }
         (PacketKind::Event, [code, rest @ ..]) => {
-            snapshot.add(&EVENTS, &[("hci", hci), ("event", &byte_name(*code))], 1);
+            expect_event(snapshot, hci, *code);
             if let (LE_META, [_, subevent, ..]) = (*code, rest) {
                 let subevent = byte_name(*subevent);
                 snapshot.add(&LE_EVENTS, &[("hci", hci), ("subevent", &subevent)], 1);
             }
-            if *code == HARDWARE_ERROR {
-                // Kernel: hci_hardware_error_evt() has the device taken down and up again.
-                for error in ["hardware_error", "reset"] {
-                    snapshot.add(&ERRORS, &[("hci", hci), ("error", error)], 1);
-                }
-            }
         }
         _ => {}
     }
+}
+
+fn expect_event(snapshot: &mut Snapshot, hci: &str, code: u8) {
+    snapshot.add(&EVENTS, &[("hci", hci), ("event", &byte_name(code))], 1);
+    if code == HARDWARE_ERROR {
+        // Kernel: hci_hardware_error_evt() has the device taken down and up again.
+        for error in ["hardware_error", "reset"] {
+            snapshot.add(&ERRORS, &[("hci", hci), ("error", error)], 1);
+        }
+    }
+}
+
+/// The host makes up an event, as if the controller had reported a hardware error.
+fn expect_credit_timeout(snapshot: &mut Snapshot, hci: &str) {
+    let [code, ..] = command_credits::MADE_UP;
+    let length = u64::try_from(command_credits::MADE_UP.len()).expect("a length fits");
+    let labels = [("hci", hci), ("kind", "event"), ("direction", "received")];
+    snapshot.add(
+        &ERRORS,
+        &[("hci", hci), ("error", "command_credit_timeout")],
+        1,
+    );
+    snapshot.add(&PACKETS, &labels, 1);
+    snapshot.add(&BYTES, &labels, length);
+    expect_event(snapshot, hci, code);
 }
 
 fn kind_name(kind: PacketKind) -> &'static str {
@@ -244,11 +268,6 @@ impl Commands {
         let waiting = i64::try_from(self.waiting.len()).expect("a count fits");
         snapshot.set(&COMMANDS_PENDING, &labels, waiting);
     }
-}
-
-/// When a packet crossed.
-fn nanoseconds(entry: &Entry) -> i64 {
-    i64::try_from(entry.time.as_nanos()).expect("a run is shorter than 292 years")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The latency family: each packet's times lie within limits that the ledgers and the steps give.
 
 use super::process::Processes;
+use super::{nanoseconds, reported_at_will};
 use crate::evidence::Evidence;
 use controller::{Detail, Entry, LinkKind, PacketKind, Pool};
 use evidence::{HciChannel, Period, Scenario, Stamp, Step};
@@ -145,6 +146,11 @@ impl Host<'_> {
                 }
             }
             _ => self.see_other(entry),
+        }
+        if let Some(packets) = reported_at_will(entry) {
+            let labels = [("hci", self.hci.as_str())];
+            self.snapshot
+                .add(&ACKS_UNMATCHED, &labels, u64::from(packets));
         }
     }
 
@@ -294,11 +300,6 @@ fn kind_of_packet(kind: Option<PacketKind>) -> &'static str {
 
 fn length_ns(period: Period) -> u64 {
     u64::try_from(period.ended_ns - period.began_ns).unwrap_or(0)
-}
-
-/// When a packet crossed.
-fn nanoseconds(entry: &Entry) -> i64 {
-    i64::try_from(entry.time.as_nanos()).expect("a run is shorter than 292 years")
 }
 
 #[cfg(test)]

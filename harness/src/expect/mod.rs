@@ -2,10 +2,12 @@
 //! returned, and the controllers' ledgers. One file a family.
 
 mod buffer;
+mod command_credits;
 mod credits;
 mod hci;
 mod latency;
 mod process;
+mod refused;
 mod scrape;
 mod socket;
 mod unseen;
@@ -14,7 +16,7 @@ mod usb;
 mod witness;
 
 use crate::evidence::Evidence;
-use controller::{Entry, Profile};
+use controller::{Detail, Entry, Profile};
 use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
@@ -43,7 +45,24 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     urb::expect(&mut snapshot, scenario, evidence);
     latency::expect(&mut snapshot, scenario, evidence);
     hci::expect(&mut snapshot, scenario, evidence);
+    refused::expect(&mut snapshot, scenario);
     snapshot
+}
+
+/// When a packet crossed.
+fn nanoseconds(entry: &Entry) -> i64 {
+    i64::try_from(entry.time.as_nanos()).expect("a run is shorter than 292 years")
+}
+
+/// A report of completed packets that a step has a controller send for one link, whether there is such a link or not: for how many packets.
+fn reported_at_will(entry: &Entry) -> Option<u16> {
+    match (&entry.detail, entry.head.bytes()) {
+        // Spec: Core 5.4, Vol 4, Part E, 7.7.19.
+        (Detail::Injected, [0x13, 5, 1, _, _, low, high]) => {
+            Some(u16::from_le_bytes([*low, *high]))
+        }
+        _ => None,
+    }
 }
 
 /// The devices that were there at the end: N of hciN, what the controller is, and what crossed since it was plugged in.

@@ -34,7 +34,9 @@ impl Processes {
                     let is_user = open.remove(socket) == Some(HciChannel::User);
                     found.user_since_ns = found.user_since_ns.filter(|_| !is_user);
                 }
-                Step::DriveDevice { socket, .. } | Step::EchoBeside { socket, .. } => {
+                Step::DriveDevice { socket, .. }
+                | Step::EchoBeside { socket, .. }
+                | Step::SendOn { from: socket, .. } => {
                     let channel = open.get(socket);
                     found
                         .steps

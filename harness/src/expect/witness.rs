@@ -1,21 +1,27 @@
 //! The witnesses against each other: what the kernel counted, and what crossed the boundary.
 
+use super::{command_credits, refused};
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
 use controller::{Direction, Entry, PacketKind};
-use evidence::{DeviceCounters, PastKernel};
+use evidence::{DeviceCounters, PastKernel, Scenario};
 use std::collections::BTreeMap;
 
-/// Where the kernel's own counters (ioctl HCIGETDEVINFO) and the ledgers disagree. Neither has to
-/// do with the probes: a disagreement means that a witness is wrong.
+/// Where the kernel's own counters (ioctl HCIGETDEVINFO), its log, and the ledgers disagree. None of
+/// them has to do with the probes: a disagreement means that a witness is wrong.
 #[must_use]
-pub fn cross_check(evidence: &Evidence) -> Vec<Deviation> {
-    let mut deviations = Vec::new();
+pub fn cross_check(scenario: &Scenario, evidence: &Evidence) -> Vec<Deviation> {
+    let mut deviations = refused::cross_check(scenario, evidence);
     for (hci, entries) in &evidence.ledgers {
         match evidence.devices.get(hci) {
             Some(device) => {
                 let past_kernel = evidence.user_channel.get(hci).copied().unwrap_or_default();
-                deviations.extend(cross_check_device(device, entries, past_kernel));
+                let made_up = command_credits::timeouts(scenario, evidence, *hci);
+                let apart = Apart {
+                    past_kernel,
+                    made_up: u32::try_from(made_up).unwrap_or(u32::MAX),
+                };
+                deviations.extend(cross_check_device(device, entries, apart));
             }
             None => deviations.push(witness("", *hci, "counters", "none")),
         }
@@ -23,12 +29,19 @@ pub fn cross_check(evidence: &Evidence) -> Vec<Deviation> {
     deviations
 }
 
-/// `past_kernel`: what a process read on the user channel. Kernel: hci_rx_work() frees that before it counts it.
-fn cross_check_device(
-    device: &DeviceCounters,
-    entries: &[Entry],
+/// What only one of two witnesses counts.
+struct Apart {
+    /// What a process read on the user channel. Kernel: hci_rx_work() frees that before it counts it.
     past_kernel: PastKernel,
-) -> Vec<Deviation> {
+    /// Events that the kernel made up.
+    made_up: u32,
+}
+
+fn cross_check_device(device: &DeviceCounters, entries: &[Entry], apart: Apart) -> Vec<Deviation> {
+    let Apart {
+        past_kernel,
+        made_up,
+    } = apart;
     let counted = count_packets(entries);
     let sums = |direction, kind| counted.get(&(direction, kind)).copied().unwrap_or(0);
     let (sent, received) = (Direction::HostToController, Direction::ControllerToHost);
@@ -42,7 +55,7 @@ fn cross_check_device(
         ("sco_tx", sums(sent, PacketKind::Sco), device.sco_sent),
         (
             "sco_rx",
-            sums(received, PacketKind::Sco),
+            sums(received, PacketKind::Sco).saturating_sub(past_kernel.sco),
             device.sco_received,
         ),
         (
@@ -52,7 +65,7 @@ fn cross_check_device(
         ),
         (
             "evt_rx",
-            sums(received, PacketKind::Event).saturating_sub(past_kernel.events),
+            (sums(received, PacketKind::Event) + made_up).saturating_sub(past_kernel.events),
             device.events_received,
         ),
     ];

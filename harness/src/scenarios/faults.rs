@@ -1,8 +1,9 @@
 //! Controllers that misbehave: the kernel survives, and the metrics say what happened.
 
 use super::build::{self, connect, connected, l2cap, transfer};
+use super::devices::{act, await_hang_up, commands, open};
 use controller::{ControllerId, Direction, Fault, FaultAction, Opcode, PacketKind, Status};
-use evidence::{HciChannel, L2capMode, Scenario, Step};
+use evidence::{DeviceAction, HciChannel, L2capMode, Scenario, Step};
 use std::time::Duration;
 
 const TO_CONTROLLER: (usize, Direction) = (0, Direction::HostToController);
@@ -163,6 +164,66 @@ pub(super) fn command_never_answered() -> Scenario {
     steps.push(transfer("client", "server", 61, 229));
     let about = "a command that is never answered";
     build::scenario("command-never-answered", about, steps)
+}
+
+/// No command may be sent until the controller says so. Three times it does soon, and then not: kernels that watch for it take the device down
+/// and up after 4 s, others wait until somebody else does.
+///
+/// Kernel: v5.15 net/bluetooth/hci_core.c hci_ncmd_timeout(), hci_event.c handle_cmd_cnt_and_timer().
+pub(super) fn command_credits_withheld() -> Scenario {
+    let ask = |times| commands("raw", READ_VERSION, times);
+    let withhold = || {
+        let action = FaultAction::CommandCredits(0);
+        fault(TO_CONTROLLER, PacketKind::Command, 0, action)
+    };
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", 89, 263));
+    steps.push(quiet());
+    steps.push(open("raw", 0, HciChannel::Raw));
+    for _ in 0..3 {
+        steps.extend([withhold(), ask(1)]);
+        // Command Status of no command: one may be sent.
+        steps.push(Step::SendToHost {
+            controller: 0,
+            packet: vec![4, 0x0f, 4, 0, 1, 0, 0],
+        });
+        steps.push(ask(2));
+    }
+    steps.extend([withhold(), ask(1)]);
+    // It waits in the host for good.
+    steps.push(Step::HciSend {
+        socket: "raw".to_owned(),
+        opcode: READ_VERSION,
+    });
+    let milliseconds = 4700;
+    steps.push(Step::Quiet { milliseconds });
+    steps.extend([act(0, DeviceAction::Down), act(0, DeviceAction::Up)]);
+    steps.extend([await_hang_up("client"), await_hang_up("server")]);
+    steps.push(connect("client2", "server2"));
+    steps.push(transfer("client2", "server2", 97, 269));
+    let about = "a controller that takes no commands for a while, three times, and then for good";
+    let mut scenario = build::scenario("command-credits-withheld", about, steps);
+    for profile in &mut scenario.controllers {
+        profile.supervision_timeout = SUPERVISION_TIMEOUT;
+    }
+    scenario
+}
+
+/// Completed packets of a link that there is not: the kernel gives nobody a slot for them.
+pub(super) fn completes_unknown_link() -> Scenario {
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", 101, 271));
+    steps.push(quiet());
+    for packets in [3, 5, 11] {
+        steps.push(Step::SendToHost {
+            controller: 0,
+            packet: vec![4, 0x13, 5, 1, 0x77, 0x07, packets, 0],
+        });
+    }
+    steps.push(quiet());
+    steps.push(transfer("client", "server", 103, 277));
+    let about = "a controller that reports 19 packets as completed of a link that there is not";
+    build::scenario("completes-unknown-link", about, steps)
 }
 
 /// Events that no controller sends: truncated, over-long, unknown, empty; and data for links that are not there.

@@ -1,10 +1,11 @@
 //! Controllers as USB dongles: packets go through the kernel's own drivers for host controller and dongle.
 
 use super::build::{connect, connected, l2cap, listen, on_usb, scenario, traffic, transfer};
+use super::devices::open;
 use super::le;
 use controller::transport::usbredir::{UsbEndpoint, UsbFault, UsbFaultAction};
 use controller::{AckPolicy, ControllerId};
-use evidence::{L2capMode, Scenario, Service, Step, Voice};
+use evidence::{HciChannel, L2capMode, Scenario, Service, Step, Voice};
 use std::time::Duration;
 
 /// Voice that the controllers code.
@@ -220,6 +221,32 @@ pub(super) fn retry() -> Scenario {
     usb(
         "usb-retry",
         "three and four errors in a row that the host controller mends",
+        steps,
+    )
+}
+
+/// Voice without a link that carries it: btusb refuses each packet. A process sends them past the kernel's own queues; what the kernel sends
+/// meanwhile goes as ever.
+///
+/// Kernel: drivers/bluetooth/btusb.c btusb_send_frame().
+pub(super) fn refused() -> Scenario {
+    let refuse = |payload: &[u8], times| {
+        let length = u8::try_from(payload.len()).unwrap_or(u8::MAX);
+        Step::HciRefused {
+            socket: "raw".to_owned(),
+            packet: [&[3, 0x77, 0x07, length], payload].concat(),
+            times,
+        }
+    };
+    let mut steps = connected(l2cap(L2capMode::Basic));
+    steps.push(transfer("client", "server", 53, 173));
+    steps.push(open("raw", 0, HciChannel::Raw));
+    steps.push(refuse(&[7; 17], 11));
+    steps.push(transfer("client", "server", 71, 179));
+    steps.push(refuse(&[11; 48], 13));
+    usb(
+        "usb-refused-packets",
+        "24 packets of voice of a process that the driver refuses, beside traffic",
         steps,
     )
 }
