@@ -120,6 +120,14 @@ fn find_with(known: &[Known], kernel: &str, log: &[(u8, u64, String)]) -> Vec<Sp
     splats
 }
 
+/// The first line of a console that says that something makes no progress: of a machine that is to be
+/// saved, that is the fault of the one that it runs on.
+#[must_use]
+pub fn stall(console: &str) -> Option<&str> {
+    let mut lines = console.lines();
+    lines.find(|line| kind_of(line) == Some(SplatKind::Stall))
+}
+
 fn kind_of(text: &str) -> Option<SplatKind> {
     let mark = MARKS.iter().find(|(mark, _)| text.contains(mark));
     mark.map(|(_, kind)| *kind)
@@ -252,6 +260,24 @@ mod tests {
         }];
         let found = find_with(&known, kernel, &log(&[line]));
         assert_eq!(found[0].excused.is_some(), excused);
+    }
+
+    /// Check that of a console's lines the one that tells of a stall is found, and no other complaint.
+    #[rstest]
+    #[case(
+        "hci0: x\n[   31.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n",
+        Some("31.2")
+    )]
+    #[case(
+        "[    9.1] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\nx",
+        Some("soft lockup")
+    )]
+    #[case("[    9.1] BUG: kernel NULL pointer dereference\n", None)]
+    #[case("", None)]
+    fn stall_of_console_is_found(#[case] console: &str, #[case] words: Option<&str>) {
+        let found = stall(console);
+        assert_eq!(found.is_some(), words.is_some());
+        assert!(words.is_none_or(|words| found.unwrap().contains(words)));
     }
 
     /// Check that the list can be read and that each entry gives a reason.

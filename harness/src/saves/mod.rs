@@ -10,6 +10,8 @@ pub use state::damaged;
 use crate::drive::{Guest, Image, Payload, Watch};
 use crate::evidence::{Ending, Evidence};
 use crate::machine::{QEMU, RestoreError, Vm, VmSpec};
+use crate::splats;
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -184,8 +186,8 @@ impl Saves {
         }
     }
 
-    /// Makes a machine of that stage, and saves it into an empty folder. One of a later stage is one
-    /// of the stage before that has gone on.
+    /// Makes a machine of that stage, and saves it into an empty folder. One that stood still on the way, as on
+    /// a machine that is too busy, is not saved: every case would begin with the kernel's complaint.
     fn make(
         &self,
         spec: &VmSpec,
@@ -195,6 +197,29 @@ impl Saves {
         line: &dyn Fn(&str),
         folder: &Path,
     ) -> Result<(), NoGuest> {
+        let mut stalled = String::new();
+        for _ in 0..MAKE_TRIES {
+            let guest = self.arrived(spec, point, watch, waiting, line)?;
+            let console = guest.vm().console().text();
+            let Some(stall) = splats::stall(&console) else {
+                return state::write(guest, point, folder);
+            };
+            let what = describe(spec, point);
+            stalled = format!("{what}: it stood still before it was saved ({stall})");
+            line(&format!("{stalled}; making it anew"));
+        }
+        Err(NoGuest::Outside(anyhow!("{stalled}, {MAKE_TRIES} times")))
+    }
+
+    /// A machine that has come to a point. One of a later stage is one of the stage before that has gone on.
+    fn arrived<'a>(
+        &self,
+        spec: &VmSpec,
+        point: Point<'_>,
+        watch: Watch<'a>,
+        waiting: &dyn ImageProgress,
+        line: &dyn Fn(&str),
+    ) -> Result<Guest<'a>, NoGuest> {
         let before = |stage| {
             let point = Point::before_push(stage);
             self.guest(spec, point, watch, waiting, line)
@@ -232,7 +257,7 @@ impl Saves {
             guest.finish(Duration::ZERO);
             return Err(NoGuest::Died(Box::new((ending, guest.evidence))));
         }
-        state::write(guest, point, folder)
+        Ok(guest)
     }
 
     /// Drops what was saved of the same machine with other payloads, but for the one that was used last: whoever edits probes would
@@ -314,6 +339,8 @@ impl NoGuest {
     }
 }
 
+/// How often a machine is made that stands still before it is saved.
+const MAKE_TRIES: usize = 3;
 /// Changes when what is written beside a state does.
 const FORMAT: &str = "4";
 /// Between a machine's key and that of what was pushed.
