@@ -355,8 +355,8 @@ impl Dongle {
             (bulk.length, bulk.length_high) = (0, 0);
             let message = Message::Bulk(bulk);
             self.answer(&Packet { id, message });
-        } else if let Some(bytes) = self.acl_in.take_back(id) {
-            self.ledger.take_back(UsbEndpoint::AclIn, bytes);
+        } else if let Some((code, bytes)) = self.acl_in.take_back(id) {
+            self.ledger.take_back(UsbEndpoint::AclIn, code, bytes);
         }
     }
 }

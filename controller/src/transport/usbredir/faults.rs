@@ -43,6 +43,8 @@ pub enum UsbFaultAction {
     Never,
     /// The next frame comes in packets of at most so many bytes. (Isochronous IN.)
     Short(u16),
+    /// The device refuses the alternate setting that the host wants to have voice in. (Isochronous OUT.)
+    NoRoom,
 }
 
 /// Transfers that something happens to.
@@ -140,12 +142,18 @@ impl UsbLedger {
         }
     }
 
-    /// What was counted as moved never arrived: the host had taken the transfer back.
-    pub(super) fn take_back(&mut self, endpoint: UsbEndpoint, bytes: usize) {
-        let sum = self.0.entry((endpoint, UsbStatus::Success)).or_default();
+    /// A transfer did not end as it was counted: the host had taken it back before it was told.
+    pub(super) fn take_back(&mut self, endpoint: UsbEndpoint, code: u8, bytes: usize) {
+        let key = (endpoint, UsbStatus::of(code));
+        let sum = self.0.entry(key).or_default();
         sum.0 = sum.0.saturating_sub(1);
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        sum.1 = sum.1.saturating_sub(bytes);
+        if code == status::SUCCESS {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            sum.1 = sum.1.saturating_sub(bytes);
+        }
+        if sum.0 == 0 {
+            self.0.remove(&key);
+        }
         self.write(endpoint, status::CANCELLED, 0);
     }
 

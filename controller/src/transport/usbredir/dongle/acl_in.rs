@@ -19,11 +19,20 @@ pub(super) struct AclIn {
     /// for that.
     pub(super) stale: usize,
     stale_until: Duration,
-    /// What went into the last transfers. A host that takes one back after that has not seen it, and never will.
-    answered: VecDeque<(u64, Vec<u8>)>,
+    /// How the last transfers were answered, and what went into them. A host that takes one back after that has not seen it, and never will.
+    answered: VecDeque<Answered>,
+    /// An error that came back that way.
+    again: Option<u8>,
     /// So many of those that wait came back that way.
     returned: usize,
     pub(super) waiting: VecDeque<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    id: u64,
+    code: u8,
+    data: Vec<u8>,
 }
 
 impl Dongle {
@@ -32,7 +41,8 @@ impl Dongle {
             && let Some((id, mut bulk)) = self.acl_in.next_offer(now)
         {
             let asked = usize::from(bulk.length) | usize::from(bulk.length_high) << 16;
-            let error = error_of(self.faults.strike(UsbEndpoint::AclIn));
+            let again = self.acl_in.again.take();
+            let error = again.or_else(|| error_of(self.faults.strike(UsbEndpoint::AclIn)));
             let data = match error {
                 Some(_) => Vec::new(),
                 None => self.acl_in.cut(asked),
@@ -44,7 +54,7 @@ impl Dongle {
             bulk.status = error.unwrap_or(status::SUCCESS);
             self.ledger
                 .write(UsbEndpoint::AclIn, bulk.status, data.len());
-            self.acl_in.remember(id, &data);
+            self.acl_in.remember(id, bulk.status, &data);
             bulk.length = u16::try_from(data.len()).unwrap_or(u16::MAX);
             bulk.length_high = 0;
             bulk.data = Rest(data);
@@ -63,26 +73,28 @@ impl AclIn {
         self.offered.remove(self.stale)
     }
 
-    fn remember(&mut self, id: u64, data: &[u8]) {
-        self.answered.push_back((id, data.to_vec()));
+    fn remember(&mut self, id: u64, code: u8, data: &[u8]) {
+        let data = data.to_vec();
+        self.answered.push_back(Answered { id, code, data });
         if self.answered.len() > REMEMBERED_TRANSFERS {
             self.answered.pop_front();
         }
     }
 
-    /// Puts back what went into a transfer that the host takes back, in front of what waits; how many bytes.
-    pub(super) fn take_back(&mut self, id: u64) -> Option<usize> {
-        let at = self
-            .answered
-            .iter()
-            .rposition(|(answered, _)| *answered == id)?;
-        let (_, data) = self.answered.remove(at)?;
+    /// Puts back what went into a transfer that the host takes back, in front of what waits; how it was answered, and how many bytes there were.
+    pub(super) fn take_back(&mut self, id: u64) -> Option<(u8, usize)> {
+        let answered = |answered: &Answered| answered.id == id;
+        let at = self.answered.iter().rposition(answered)?;
+        let Answered { code, data, .. } = self.answered.remove(at)?;
         let bytes = data.len();
+        if code != status::SUCCESS {
+            self.again = Some(code);
+        }
         if bytes > 0 {
             self.waiting.insert(self.returned, data);
             self.returned += 1;
         }
-        Some(bytes)
+        Some((code, bytes))
     }
 
     /// When transfers that the host has not taken back are used all the same.

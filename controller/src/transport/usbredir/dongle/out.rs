@@ -18,11 +18,14 @@ pub(super) struct OutQueue {
     /// What the host took back. A host controller that stops the endpoint to take one transfer back takes back all, and offers the others
     /// again.
     taken_back: Vec<Request>,
+    /// The last that were answered. A host that takes one back after that has not seen the answer, and offers the transfer again: a host
+    /// controller whose endpoint stalled takes back all that it had offered behind.
+    answered: VecDeque<Request>,
     /// Until when to wait for the host to take back what waited when it took the first back.
     stale_until: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Request {
     /// What to answer but for the status.
     answer: Packet,
@@ -32,6 +35,8 @@ struct Request {
     verdict: Option<(Option<Duration>, u8)>,
     /// It was there when the host took another back, and is going to be taken back too.
     stale: bool,
+    /// The controller knows of it already.
+    told: bool,
 }
 
 /// More than a host has under way at a time.
@@ -73,14 +78,18 @@ impl Dongle {
     }
 
     fn take(&mut self, endpoint: UsbEndpoint, request: Request, code: u8, now: Duration) {
+        self.ledger.write(endpoint, code, request.bytes());
+        self.queue(endpoint).remember(&request, code, now);
         let Request {
-            mut answer, packet, ..
+            mut answer,
+            packet,
+            told,
+            ..
         } = request;
-        let bytes = packet.len().saturating_sub(1);
-        self.ledger.write(endpoint, code, bytes);
         set_status(&mut answer.message, code);
         self.answer(&answer);
         match code {
+            status::SUCCESS | status::STALL | status::BABBLE if told => return,
             status::SUCCESS => {}
             // Host controllers do not try again after these.
             status::STALL | status::BABBLE => {
@@ -103,15 +112,23 @@ impl Dongle {
         self.to_controller.push_back(FromHost::Packet(packet));
     }
 
-    /// Gives a transfer back that the host does not want any more, if it waits.
+    /// Gives a transfer back that the host does not want any more, if it waits; if it was answered, the answer is taken back.
     pub(super) fn cancel_out(&mut self, id: u64, now: Duration) {
         for endpoint in [UsbEndpoint::Commands, UsbEndpoint::AclOut] {
             if let Some(mut answer) = self.queue(endpoint).take_back(id, now) {
                 self.ledger.write(endpoint, status::CANCELLED, 0);
                 set_status(&mut answer.message, status::CANCELLED);
                 self.answer(&answer);
+            } else if let Some((code, bytes)) = self.queue(endpoint).take_answer_back(id, now) {
+                self.ledger.take_back(endpoint, code, bytes);
             }
         }
+    }
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        self.packet.len().saturating_sub(1)
     }
 }
 
@@ -119,13 +136,25 @@ impl OutQueue {
     /// Takes a transfer. One that was taken back before meets the same fate again.
     pub(super) fn push(&mut self, answer: Packet, packet: Vec<u8>) {
         let again = self.taken_back.iter().position(|r| r.packet == packet);
-        let verdict = again.and_then(|at| self.taken_back.remove(at).verdict);
+        let again = again.map(|at| self.taken_back.remove(at));
         self.waiting.push_back(Request {
             answer,
             packet,
-            verdict,
+            verdict: again.as_ref().and_then(|before| before.verdict),
             stale: false,
+            told: again.is_some_and(|before| before.told),
         });
+    }
+
+    fn remember(&mut self, request: &Request, code: u8, now: Duration) {
+        self.answered.push_back(Request {
+            verdict: Some((Some(now), code)),
+            told: code != status::IO_ERROR,
+            ..request.clone()
+        });
+        if self.answered.len() > REMEMBERED_TRANSFERS {
+            self.answered.pop_front();
+        }
     }
 
     /// The answer that is due to a transfer that is taken back.
@@ -135,20 +164,36 @@ impl OutQueue {
             .iter()
             .position(|request| request.answer.id == id)?;
         let request = self.waiting.remove(at)?;
-        self.waiting.iter_mut().for_each(|other| other.stale = true);
-        self.stale_until = now + RESTART_PATIENCE;
         let answer = request.answer.clone();
-        if self.taken_back.len() < REMEMBERED_TRANSFERS {
-            self.taken_back.push(request);
-        }
+        self.expect_again(request, now);
         Some(answer)
     }
 
-    /// The packets that the host took back for good, in the order in which it had sent them.
+    /// What was answered to a transfer that is taken back, and how many bytes it has.
+    fn take_answer_back(&mut self, id: u64, now: Duration) -> Option<(u8, usize)> {
+        let answered = |request: &Request| request.answer.id == id;
+        let at = self.answered.iter().rposition(answered)?;
+        let request = self.answered.remove(at)?;
+        let (_, code) = request.verdict?;
+        let bytes = request.bytes();
+        self.expect_again(request, now);
+        Some((code, bytes))
+    }
+
+    fn expect_again(&mut self, request: Request, now: Duration) {
+        self.waiting.iter_mut().for_each(|other| other.stale = true);
+        self.stale_until = now + RESTART_PATIENCE;
+        if self.taken_back.len() < REMEMBERED_TRANSFERS {
+            self.taken_back.push(request);
+        }
+    }
+
+    /// The packets that the host took back for good and the controller does not know of, in the order in which it had sent them.
     fn never_offered_again(&mut self) -> impl Iterator<Item = Vec<u8>> + use<> {
         self.taken_back.sort_by_key(|request| request.answer.id);
-        let lost = std::mem::take(&mut self.taken_back);
-        lost.into_iter().map(|request| request.packet)
+        let lost = std::mem::take(&mut self.taken_back).into_iter();
+        lost.filter(|request| !request.told)
+            .map(|request| request.packet)
     }
 
     /// Can the first transfer be taken? Puts the one in front that is tried again, if it has come.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Dongle, h4};
 use crate::hci::wire::Rest;
-use crate::transport::usbredir::UsbEndpoint;
 use crate::transport::usbredir::descriptors::{self, SCO_IN};
 use crate::transport::usbredir::wire::{
     AltSettingStatus, ConfigurationStatus, Control, InterruptReceivingStatus, IsoStreamStatus,
     Message, Packet, status,
 };
+use crate::transport::usbredir::{UsbEndpoint, UsbFaultAction};
 use crate::types::PacketKind;
 
 /// Control requests: USB 2.0, 9.4.
@@ -78,6 +78,12 @@ impl Dongle {
             return self.alt_status(interface, status::INVALID);
         }
         if interface == 1 {
+            let wants_voice = alt > 0;
+            if wants_voice
+                && self.faults.strike(UsbEndpoint::ScoOut) == Some(UsbFaultAction::NoRoom)
+            {
+                return self.alt_status(interface, status::STALL);
+            }
             self.alt = alt;
             self.voice_in.stop();
             self.voice_out.clear();

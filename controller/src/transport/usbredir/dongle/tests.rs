@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::UsbStatus;
 use super::super::descriptors::EVENTS_IN;
 use super::super::wire::tests::hello;
 use super::super::wire::{
@@ -252,9 +253,7 @@ fn faults_of_bulk_out_strike_in_order() {
     assert_eq!(host.arrived(), Some(vec![2, 2]));
     assert_eq!(host.arrived(), Some(vec![2, 3]));
     let sums = host.dongle.transfers();
-    let stalls = sums
-        .iter()
-        .find(|sum| sum.status == super::super::UsbStatus::Stall);
+    let stalls = sums.iter().find(|sum| sum.status == UsbStatus::Stall);
     assert_eq!(stalls.map(|sum| (sum.transfers, sum.bytes)), Some((1, 0)));
 }
 
@@ -298,6 +297,47 @@ fn transfer_that_is_taken_back_for_good_is_lost_at_the_reset() {
     let lost = [vec![2, 2], vec![2, 1]].map(FromHost::Lost);
     let reset = FromHost::Packet(vec![1, 3, 12, 0]);
     assert_eq!(heard, [&lost[..], &[reset]].concat());
+}
+
+/// Check that transfers behind a stalled one that were answered before the host knew of the stall, and that it therefore takes back and offers
+/// again, meet the same fate again: one stalls, one has arrived and does not arrive twice.
+#[test]
+fn answers_that_the_host_did_not_see_are_given_again() {
+    let mut host = Host::configured();
+    host.dongle
+        .add_fault(fault(UsbEndpoint::AclOut, 2, UsbFaultAction::Stall));
+    let offer = |host: &mut Host| [1, 2, 3].map(|byte| host.bulk_out(&[byte], ms(0)));
+    let [stalled, behind, last] = offer(&mut host);
+    let fates = [(stalled, 4), (behind, 4), (last, 0)];
+    assert_eq!(host.statuses(), fates);
+    for id in [behind, last] {
+        host.cancel(id, ms(1));
+    }
+    assert!(host.statuses().is_empty());
+    let again = [2, 3].map(|byte| host.bulk_out(&[byte], ms(2)));
+    assert_eq!(host.statuses(), [(again[0], 4), (again[1], 0)]);
+    let heard: Vec<_> = std::iter::from_fn(|| host.dongle.to_controller()).collect();
+    let lost = [1, 2].map(|byte| FromHost::Lost(vec![2, byte]));
+    assert_eq!(heard, [&lost[..], &[FromHost::Packet(vec![2, 3])]].concat());
+    let sums = host.dongle.transfers();
+    let sums = sums.iter().map(|s| (s.status, s.transfers, s.bytes));
+    let (success, cancelled) = (UsbStatus::Success, UsbStatus::Cancelled);
+    let wanted = [(success, 1, 1), (cancelled, 2, 0), (UsbStatus::Stall, 2, 0)];
+    assert_eq!(sums.collect::<Vec<_>>(), wanted);
+}
+
+/// Check that an error that the host did not see, since it took the transfer back, comes again.
+#[test]
+fn error_in_a_transfer_that_was_taken_back_comes_again() {
+    let mut host = Host::configured();
+    host.dongle
+        .add_fault(fault(UsbEndpoint::AclIn, 1, UsbFaultAction::Stall));
+    let first = host.send(bulk(ACL_IN, 64, &[]), ms(0));
+    host.dongle.from_controller(&[2, 7], ms(0));
+    assert_eq!(host.statuses(), [(first, status::STALL)]);
+    host.cancel(first, ms(1));
+    let offers = [ms(1), ms(1)].map(|now| host.send(bulk(ACL_IN, 64, &[]), now));
+    assert_eq!(host.statuses(), [(offers[0], 4), (offers[1], 0)]);
 }
 
 /// Check that data that went into a transfer which the host had taken back comes again, in order.
@@ -399,6 +439,30 @@ fn voice_passes_once_the_host_polls() {
     };
     host.send(Message::Iso(iso), ms(0));
     assert_eq!(host.arrived(), Some(frame));
+}
+
+/// Check that a dongle without room for voice stays as it was, and takes the next request.
+#[test]
+fn alternate_setting_that_is_refused_changes_nothing() {
+    let mut host = Host::configured();
+    host.dongle
+        .add_fault(fault(UsbEndpoint::ScoOut, 1, UsbFaultAction::NoRoom));
+    let mut ask = |alt| {
+        let interface = 1;
+        host.send(
+            Message::SetAltSetting(SetAltSetting { interface, alt }),
+            ms(0),
+        );
+        host.heard().into_iter().find_map(|packet| {
+            let Message::AltSettingStatus(answer) = packet.message else {
+                return None;
+            };
+            Some((answer.status, answer.alt))
+        })
+    };
+    assert_eq!(ask(0), Some((status::SUCCESS, 0)));
+    assert_eq!(ask(2), Some((status::STALL, 0)));
+    assert_eq!(ask(2), Some((status::SUCCESS, 2)));
 }
 
 /// Check that a dongle that is pulled out comes back only when the host has let go of it.
