@@ -49,14 +49,30 @@ const WINDOW_MESSAGES: u32 = 64;
 /// may take 60.
 const WINDOW_VOICE_PACKETS: u32 = 56;
 
-const fn window_messages(socket: &Socket) -> u32 {
+/// The default receive buffer, bytes (Kernel: net/core/sock.c sysctl_rmem_default).
+const RECEIVE_BUFFER_BYTES: usize = 212_992;
+/// What a packet over USB takes of it, however short: the driver has one size for all (Kernel: btusb_recv_bulk(), HCI_MAX_FRAME_SIZE).
+const PACKET_CHARGE_BYTES: usize = 2304;
+/// What of a message goes into a packet of LE at least, where controllers take 251 bytes.
+const LE_PACKET_BYTES: usize = 230;
+
+fn window_messages(socket: &Socket, bytes: usize) -> u32 {
     match socket.voice() {
         // A frame makes three (alternate setting 2), and eight where a scenario makes them short.
         Some(Voice::Cvsd) => WINDOW_VOICE_PACKETS / 8,
         // Kernel: btusb_work(): alternate setting 6, whose packets have 63 bytes, for frames of 60 and a header of 3.
         Some(Voice::Transparent) => WINDOW_VOICE_PACKETS,
+        None if socket.has_credits() => window_of_credits(bytes),
         None => WINDOW_MESSAGES,
     }
+}
+
+/// 5.10 gives credits back for messages that nobody has read yet, and drops what finds the receive buffer full then. (Kernel: ce60b9231b66
+/// "Bluetooth: compute LE flow credits based on recvbuf space" mends that; 6.1 has it.)
+fn window_of_credits(bytes: usize) -> u32 {
+    let packets = (bytes + 2).div_ceil(LE_PACKET_BYTES);
+    let fit = RECEIVE_BUFFER_BYTES / (packets * PACKET_CHARGE_BYTES);
+    u32::try_from(fit).map_or(WINDOW_MESSAGES, |fit| fit.clamp(1, WINDOW_MESSAGES))
 }
 
 /// Keeps a writer from running away from its reader.
@@ -88,7 +104,7 @@ impl Window {
 
 fn write_all(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow::Result<()> {
     let Stream { traffic, from, .. } = stream;
-    let size = window_messages(from);
+    let size = window_messages(from, traffic.bytes);
     for number in 0..traffic.messages {
         window.wait_for(number, size);
         let message = message(number, traffic.bytes);
@@ -181,7 +197,7 @@ pub(crate) fn message(number: u32, bytes: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::message;
+    use super::{WINDOW_MESSAGES, message, window_of_credits};
 
     /// Check that a lost, doubled or swapped message cannot look like its neighbor.
     #[test]
@@ -192,5 +208,13 @@ mod tests {
                 .zip(message(number + 1, 101));
             assert!(pairs.into_iter().all(|(a, b)| a != b));
         }
+    }
+
+    /// Check that what is between writer and reader of an LE channel fits the receive buffer: 13 messages of 7 packets do, as packets over USB
+    /// are charged.
+    #[test]
+    fn window_of_long_messages_fits_the_receive_buffer() {
+        let windows = [1, 631, 1499, 65_535].map(window_of_credits);
+        assert_eq!(windows, [WINDOW_MESSAGES, 30, 13, 1]);
     }
 }

@@ -322,6 +322,11 @@ impl Socket {
         }
     }
 
+    /// Does the peer give credits for each packet?
+    pub(crate) const fn has_credits(&self) -> bool {
+        matches!(self.service, Service::L2capLe { .. })
+    }
+
     /// Does one read return exactly one message?
     pub(crate) const fn keeps_messages(&self) -> bool {
         match self.service {
