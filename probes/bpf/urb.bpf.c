@@ -17,9 +17,10 @@
 #include "compat.bpf.h"
 #include "drops.bpf.h"
 #include "times.bpf.h"
+#include "usb_devices.bpf.h"
+#include "usb_outcomes.bpf.h"
 
 /* Bounds: what lies beyond is counted as dropped. */
-#define MAX_DEVICES	64
 #define MAX_URBS	4096
 #define MAX_ISO_PACKETS 32
 
@@ -44,41 +45,12 @@ enum kind {
 #define ONE_COMPLETION 1
 #endif
 
-/* A controller on USB. */
-struct device_value {
-	__u64 since; /* when it was first heard of */
-	__u16 hci;
-	__u8 pad[6];
-};
-
 struct urb_key {
 	__u16 hci;
 	__u8 kind; /* enum kind */
 	__u8 in;   /* 1: towards the host */
 };
 _Static_assert(sizeof(struct urb_key) == 4, "the loader decodes 4 bytes");
-
-/* How URBs and their packets end: the loader's table of names is in the same order. */
-enum outcome {
-	OUTCOME_OK,
-	OUTCOME_ENOENT,
-	OUTCOME_EXDEV,
-	OUTCOME_ENODEV,
-	OUTCOME_EINVAL,
-	OUTCOME_EPIPE,
-	OUTCOME_ETIME,
-	OUTCOME_ENOSR,
-	OUTCOME_ECOMM,
-	OUTCOME_EPROTO,
-	OUTCOME_EOVERFLOW,
-	OUTCOME_EILSEQ,
-	OUTCOME_ECONNRESET,
-	OUTCOME_ESHUTDOWN,
-	OUTCOME_ETIMEDOUT,
-	OUTCOME_EREMOTEIO,
-	OUTCOME_UNKNOWN,
-	OUTCOMES,
-};
 
 struct urb_count {
 	__u64 submitted;
@@ -104,14 +76,6 @@ struct anchored {
 	__u64 since;
 	__u64 times;
 };
-
-/* By the address of the device in struct usb_device. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_DEVICES);
-	__type(key, __u64);
-	__type(value, struct device_value);
-} urb_devices SEC(".maps");
 
 /* By the address of the URB. */
 struct {
@@ -143,14 +107,6 @@ struct {
 	__type(value, struct urb_count);
 } urb_no_count SEC(".maps");
 
-/* The device that an URB goes to, as urb_devices names it. */
-static __always_inline __u64 device_of(const struct urb *urb)
-{
-	const struct usb_device *device = BPF_CORE_READ(urb, dev);
-
-	return device ? address_of(&device->dev) : 0;
-}
-
 /* A command is a class or vendor request; what usbcore asks of a device itself is a standard one. */
 static __always_inline bool is_standard_request(const struct urb *urb)
 {
@@ -179,59 +135,6 @@ static __always_inline struct urb_count *count_of(const struct urb_key *key)
 	if (!count)
 		count_drop(DROP_MAP_FULL);
 	return count;
-}
-
-/*
- * The place of a status in the counts. A function of its own, so that the verifier looks at it once.
- * Kernel: Documentation/driver-api/usb/error-codes.rst.
- */
-__noinline int outcome_of(int status)
-{
-	switch (status) {
-	case 0:
-		return OUTCOME_OK;
-	case -2:
-		return OUTCOME_ENOENT;
-	case -18:
-		return OUTCOME_EXDEV;
-	case -19:
-		return OUTCOME_ENODEV;
-	case -22:
-		return OUTCOME_EINVAL;
-	case -32:
-		return OUTCOME_EPIPE;
-	case -62:
-		return OUTCOME_ETIME;
-	case -63:
-		return OUTCOME_ENOSR;
-	case -70:
-		return OUTCOME_ECOMM;
-	case -71:
-		return OUTCOME_EPROTO;
-	case -75:
-		return OUTCOME_EOVERFLOW;
-	case -84:
-		return OUTCOME_EILSEQ;
-	case -104:
-		return OUTCOME_ECONNRESET;
-	case -108:
-		return OUTCOME_ESHUTDOWN;
-	case -110:
-		return OUTCOME_ETIMEDOUT;
-	case -121:
-		return OUTCOME_EREMOTEIO;
-	default:
-		return OUTCOME_UNKNOWN;
-	}
-}
-
-static __always_inline void add_outcome(__u64 *counts, int status, __u64 number)
-{
-	__u32 outcome = outcome_of(status);
-
-	barrier_var(outcome); /* what is checked is what is used */
-	if (outcome < OUTCOMES)
-		counts[outcome] += number;
 }
 
 /* btusb marks an URB once when it submits it, and once before if it has to wait for the device. */
@@ -391,27 +294,6 @@ static __always_inline int handle_giveback(const struct urb *urb)
 	return 0;
 }
 
-/* The address of the USB device that a controller is, or 0: its parent is an interface of that. */
-static __always_inline __u64 usb_device_of(const struct hci_dev *hdev)
-{
-	const struct device *interface = BPF_CORE_READ(hdev, dev.parent);
-
-	return interface ? (__u64)BPF_CORE_READ(interface, parent) : 0;
-}
-
-static __always_inline void learn(const struct hci_dev *hdev)
-{
-	struct device_value device = {.since = bpf_ktime_get_ns()};
-	__u64 address = usb_device_of(hdev);
-
-	if (!address)
-		return;
-	device.hci = BPF_CORE_READ(hdev, id);
-	if (!bpf_map_lookup_elem(&urb_devices, &address) &&
-	    bpf_map_update_elem(&urb_devices, &address, &device, BPF_NOEXIST))
-		count_drop(DROP_MAP_FULL);
-}
-
 /* Forgets a device that goes, so that the next one of its number starts at 0. */
 static __always_inline void forget(const struct hci_dev *hdev)
 {
@@ -435,26 +317,6 @@ static __always_inline int handle_device(const struct hci_dev *hdev, int event)
 	else
 		learn(hdev);
 	return 0;
-}
-
-/*
- * Walks the list whose address is the first argument. Nothing is locked: a device that is removed
- * meanwhile ends the walk, and the loader walks again.
- * Returns how many devices there are, or a negative number if the walk did not reach the end.
- */
-static __always_inline int handle_run(const struct list_head *head)
-{
-	const struct list_head *node = BPF_CORE_READ(head, next);
-
-	for (int i = 0; i < MAX_DEVICES; i++) {
-		if (node == head)
-			return i;
-		if (!node)
-			break;
-		learn((const void *)node - bpf_core_field_offset(struct hci_dev, list));
-		node = BPF_CORE_READ(node, next);
-	}
-	return node == head ? MAX_DEVICES : -1;
 }
 
 SEC("fentry/usb_submit_urb")
@@ -521,7 +383,7 @@ int BPF_KPROBE(hci_sock_dev_event_kprobe, struct hci_dev *hdev, int event)
 SEC("raw_tp")
 int BPF_PROG(devices_run, struct list_head *head)
 {
-	return handle_run(head);
+	return learn_all(head);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
