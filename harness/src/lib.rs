@@ -5,6 +5,7 @@
 pub mod accel;
 pub mod bench;
 pub mod bisect;
+pub mod bulk;
 pub mod bundle;
 pub mod case;
 pub mod class;

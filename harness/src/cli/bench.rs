@@ -30,6 +30,8 @@ enum Command {
     Kills(KillOptions),
     /// What the probes cost on one kernel, as JSON: throughput with and without, time of each program, memory of each map
     Cost(super::cost::Options),
+    /// How fast USB goes on one kernel, as JSON: bulk messages with and without probes, each scenario, a held URB's latency, voice
+    Usb(super::bulk::Options),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +71,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Command::Boot(options) => boot(options),
         Command::Kills(options) => kills(options),
         Command::Cost(options) => super::cost::run(options),
+        Command::Usb(options) => super::bulk::run(options),
     }
 }
 

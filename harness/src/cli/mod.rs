@@ -2,6 +2,7 @@
 
 mod bench;
 mod bisect;
+mod bulk;
 mod cache;
 mod cost;
 mod lab;

@@ -196,6 +196,14 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         )],
     ),
     (
+        "usb-sco-refused",
+        &[
+            Plant::Call(Protocol::Sco, Write, "ok"),
+            Plant::OneMore(&of::URB_REFUSED, &[HCI0, ("endpoint", "isoc")]),
+            Plant::OneMore(&of::SEND_FAILURES, &[HCI0, ("kind", "sco")]),
+        ],
+    ),
+    (
         "usb-stall",
         &[Plant::OneMore(
             &of::URB_COMPLETED,

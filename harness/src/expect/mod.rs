@@ -8,6 +8,7 @@ mod hci;
 mod latency;
 mod process;
 mod refused;
+mod refused_voice;
 mod scrape;
 mod socket;
 mod unseen;
@@ -20,6 +21,7 @@ use controller::{Detail, Entry, Profile};
 use evidence::Scenario;
 use metrics::{Family, Snapshot};
 
+pub(crate) use refused_voice::refused_frames;
 pub use scrape::check_scrapes;
 pub use unseen::unseen;
 pub use usb::check_usb;
@@ -46,6 +48,7 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     latency::expect(&mut snapshot, scenario, evidence);
     hci::expect(&mut snapshot, scenario, evidence);
     refused::expect(&mut snapshot, scenario);
+    refused_voice::expect(&mut snapshot, scenario, evidence);
     snapshot
 }
 

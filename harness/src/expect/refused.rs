@@ -1,5 +1,6 @@
 //! Packets that the driver refuses: they are in no ledger. The scenario says which and how many; the kernel's log is the second witness.
 
+use super::refused_voice;
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
 use evidence::{Scenario, Step};
@@ -77,6 +78,13 @@ pub(super) fn cross_check(scenario: &Scenario, evidence: &Evidence) -> Vec<Devia
     let mut wanted: BTreeMap<usize, u64> = BTreeMap::new();
     for Refused { hci, times, .. } in refused(scenario) {
         *wanted.entry(hci).or_default() += times;
+    }
+    for hci in 0..scenario.controllers.len() {
+        let number = u16::try_from(hci).map(|hci| refused_voice::number(scenario, hci));
+        let number = number.unwrap_or(0);
+        if number > 0 {
+            *wanted.entry(hci).or_default() += u64::from(number);
+        }
     }
     let said = |hci: usize| {
         let device = format!("hci{hci}");

@@ -1,6 +1,6 @@
 //! The witnesses against each other: what the kernel counted, and what crossed the boundary.
 
-use super::{command_credits, refused};
+use super::{command_credits, refused, refused_voice};
 use crate::evidence::Evidence;
 use crate::outcome::Deviation;
 use controller::{Direction, Entry, PacketKind};
@@ -20,6 +20,7 @@ pub fn cross_check(scenario: &Scenario, evidence: &Evidence) -> Vec<Deviation> {
                 let apart = Apart {
                     past_kernel,
                     made_up: u32::try_from(made_up).unwrap_or(u32::MAX),
+                    refused_voice: refused_voice::number(scenario, *hci),
                 };
                 deviations.extend(cross_check_device(device, entries, apart));
             }
@@ -35,12 +36,15 @@ struct Apart {
     past_kernel: PastKernel,
     /// Events that the kernel made up.
     made_up: u32,
+    /// Frames that the driver refused, and counted as sent before. Kernel: drivers/bluetooth/btusb.c `btusb_send_frame()`.
+    refused_voice: u32,
 }
 
 fn cross_check_device(device: &DeviceCounters, entries: &[Entry], apart: Apart) -> Vec<Deviation> {
     let Apart {
         past_kernel,
         made_up,
+        refused_voice,
     } = apart;
     let counted = count_packets(entries);
     let sums = |direction, kind| counted.get(&(direction, kind)).copied().unwrap_or(0);
@@ -52,7 +56,11 @@ fn cross_check_device(device: &DeviceCounters, entries: &[Entry], apart: Apart) 
             sums(received, PacketKind::Acl).saturating_sub(past_kernel.acl),
             device.acl_received,
         ),
-        ("sco_tx", sums(sent, PacketKind::Sco), device.sco_sent),
+        (
+            "sco_tx",
+            sums(sent, PacketKind::Sco) + refused_voice,
+            device.sco_sent,
+        ),
         (
             "sco_rx",
             sums(received, PacketKind::Sco).saturating_sub(past_kernel.sco),

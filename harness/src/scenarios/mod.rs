@@ -46,6 +46,7 @@ pub fn all() -> Vec<Scenario> {
         usb::sco_cvsd(),
         usb::sco_msbc(),
         usb::sco_faults(),
+        usb::sco_refused(),
         usb::stall(),
         usb::retry(),
         usb::held(),
@@ -92,6 +93,18 @@ const DETACHING: [&str; 2] = ["rfcomm", "usb-two-dongles"];
 pub fn throughput(messages: u32) -> Scenario {
     l2cap::throughput(messages)
 }
+
+/// The same between two USB dongles.
+#[must_use]
+pub fn bulk(messages: u32) -> Scenario {
+    Scenario {
+        name: "usb-bulk".to_owned(),
+        ..build::on_usb(l2cap::throughput(messages))
+    }
+}
+
+/// Length of the messages of [`throughput`] and [`bulk`], bytes.
+pub const BULK_BYTES: usize = build::DEFAULT_MTU;
 
 #[cfg(test)]
 mod tests {

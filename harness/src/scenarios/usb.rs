@@ -71,7 +71,7 @@ fn sco_over_isochronous(
     let mut steps = voice(service);
     steps.push(transfer("client", "server", frames[0], bytes));
     steps.push(transfer("server", "client", frames[1], bytes));
-    steps.extend(hang_up());
+    steps.extend(hang_up("client", "server"));
     usb(name, about, steps)
 }
 
@@ -113,7 +113,7 @@ pub(super) fn sco_faults() -> Scenario {
         UsbFaultAction::Babble,
     ));
     steps.push(transfer("server", "client", 31, CVSD_FRAME));
-    steps.extend(hang_up());
+    steps.extend(hang_up("client", "server"));
     usb(
         "usb-sco-faults",
         "voice with seven bad isochronous packets, three that babble, and eleven frames in short ones",
@@ -121,25 +121,67 @@ pub(super) fn sco_faults() -> Scenario {
     )
 }
 
+/// A device that has no room for the voice of a second link: the driver goes on submitting frames to the endpoint of alternate setting 0, whose
+/// packets have no bytes, and every one is refused. The third link has voice again.
+///
+/// Kernel: drivers/usb/core/urb.c `usb_submit_urb()` says EMSGSIZE, before the monitor sees the URB.
+pub(super) fn sco_refused() -> Scenario {
+    const REFUSED: usize = 41;
+    let mut steps = voice(CVSD);
+    steps.push(transfer("client", "server", 43, CVSD_FRAME));
+    steps.extend(hang_up("client", "server"));
+    steps.push(bus_fault(
+        0,
+        UsbEndpoint::ScoOut,
+        0,
+        1,
+        UsbFaultAction::NoRoom,
+    ));
+    steps.push(connect("client2", "server2"));
+    steps.push(Step::AwaitVoice { controller: 1 });
+    let frame = Step::Write {
+        socket: "client2".to_owned(),
+        bytes: CVSD_FRAME,
+    };
+    steps.extend(std::iter::repeat_n(frame, REFUSED));
+    steps.push(Step::AwaitSent {
+        socket: "client2".to_owned(),
+    });
+    steps.extend(hang_up("client2", "server2"));
+    steps.push(connect("client3", "server3"));
+    steps.extend(await_voice());
+    steps.push(transfer("client3", "server3", 47, CVSD_FRAME));
+    steps.push(transfer("server3", "client3", 53, CVSD_FRAME));
+    steps.extend(hang_up("client3", "server3"));
+    usb(
+        "usb-sco-refused",
+        "voice for which a dongle has no room: 41 frames whose submission is refused, between links that have it",
+        steps,
+    )
+}
+
 /// A synchronous link whose isochronous streams run.
 fn voice(service: Service) -> Vec<Step> {
     let mut steps = connected(service);
-    steps.push(Step::AwaitVoice { controller: 0 });
-    steps.push(Step::AwaitVoice { controller: 1 });
+    steps.extend(await_voice());
     steps
 }
 
+fn await_voice() -> [Step; 2] {
+    [0, 1].map(|controller| Step::AwaitVoice { controller })
+}
+
 /// Ends it and waits until the kernel has taken the streams down.
-fn hang_up() -> Vec<Step> {
+fn hang_up(client: &str, server: &str) -> Vec<Step> {
     vec![
         Step::Close {
-            socket: "client".to_owned(),
+            socket: client.to_owned(),
         },
         Step::AwaitHangUp {
-            socket: "server".to_owned(),
+            socket: server.to_owned(),
         },
         Step::Close {
-            socket: "server".to_owned(),
+            socket: server.to_owned(),
         },
         Step::AwaitNoVoice { controller: 0 },
         Step::AwaitNoVoice { controller: 1 },
@@ -178,6 +220,7 @@ pub(super) fn stall() -> Scenario {
         policy: AckPolicy::OnCommand,
     });
     steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(Step::Quiet { milliseconds: 100 });
     steps.push(bus_fault(
         0,
         UsbEndpoint::AclOut,

@@ -74,6 +74,8 @@ pub static URB_REFUSED: Metric = Metric {
     functions: &["usbcore:usb_unanchor_urb"],
     caveats: &[
         "A driver that does not mark its URBs has none here, and its refused ones stay in flight.",
+        "btusb goes on submitting frames of a voice link for which the device has refused an \
+         alternate setting: each is refused (EMSGSIZE), and usbmon shows none of them.",
     ],
 };
 

@@ -1,0 +1,220 @@
+//! How fast USB goes: time of each scenario, messages over the bulk endpoints, a held URB's latency, voice.
+
+use crate::bench::Spread;
+use crate::case::{self, CaseResult, Setting};
+use crate::drive::{Image, Payload, Watch};
+use crate::machine::Accel;
+use crate::scenarios;
+use anyhow::ensure;
+use evidence::{Direction, Protocol, Scenario, Step};
+use kernels::KernelId;
+use metrics::Value;
+use metrics::catalogue::URB_LATENCY;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Version of the JSON that [`Speeds`] is written as.
+pub const SCHEMA: &str = "bluetooth-metrics.bench-usb/1";
+
+/// What was measured on one kernel.
+#[derive(Debug, Serialize)]
+pub struct Speeds {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The kernel's name in kernels.toml.
+    pub kernel: String,
+    /// `uname -r` under it.
+    pub release: String,
+    /// Who executed.
+    pub accel: Accel,
+    /// How often each was measured.
+    pub times: usize,
+    /// Messages one way, over the bulk OUT endpoint of one dongle and the bulk IN endpoint of another, with probes and without.
+    pub bulk: Vec<Bulk>,
+    /// From telling a guest each USB scenario to its end.
+    pub scenario_ms: BTreeMap<String, Spread>,
+    /// The bulk URBs of `usb-held-urb`, 23 of which the dongle holds for 20 ms, as the probes count them: inclusive upper bound of each bucket,
+    /// nanoseconds, and how many are in it.
+    pub held_urb_ns: Option<Vec<(u64, u64)>>,
+    /// Frames of each scenario with voice.
+    pub voice: Vec<Voice>,
+}
+
+/// How fast messages went.
+#[derive(Debug, Serialize)]
+pub struct Bulk {
+    /// Were the probes attached?
+    pub probes: bool,
+    /// How many messages.
+    pub messages: u32,
+    /// Length of each, bytes.
+    pub message_bytes: usize,
+    /// From the first write to the last read.
+    pub transfer_ms: Option<Spread>,
+    /// By the median.
+    pub messages_per_second: Option<u64>,
+    /// By the median.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// Frames that were written, read, and never came; those that were refused on purpose are not in it.
+#[derive(Debug, Serialize)]
+pub struct Voice {
+    /// The scenario.
+    pub scenario: String,
+    /// Written to sockets, in all runs.
+    pub frames_written: u64,
+    /// Of these, refused by the driver, as the scenario wants it.
+    pub frames_refused: u64,
+    /// Read from sockets.
+    pub frames_read: u64,
+    /// The rest.
+    pub frames_lost: u64,
+}
+
+/// What is measured, and how often.
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    /// The kernel.
+    pub kernel: &'a KernelId,
+    /// What to boot.
+    pub image: &'a Image,
+    /// How cases are run, with probes.
+    pub setting: Setting<'a>,
+    /// How often.
+    pub times: usize,
+    /// Messages of each transfer.
+    pub messages: u32,
+}
+
+impl std::fmt::Debug for Plan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan")
+            .field("kernel", &self.kernel)
+            .field("setting", &self.setting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs everything so often, one after the other.
+///
+/// # Errors
+/// A case does not come out right: what it would say of speed is worth nothing.
+pub fn speeds(plan: Plan<'_>, watch: Watch<'_>) -> anyhow::Result<Speeds> {
+    let without = Payload {
+        objects: Vec::new(),
+        ..plan.setting.payload.clone()
+    };
+    let bulk = [(true, plan.setting.payload), (false, &without)];
+    let bulk = bulk.map(|(probes, payload)| measure_bulk(plan, watch, payload, probes));
+    let mut speeds = Speeds {
+        schema: SCHEMA,
+        kernel: plan.kernel.to_string(),
+        release: plan.image.release.clone(),
+        accel: plan.setting.accel,
+        times: plan.times,
+        bulk: bulk.into_iter().collect::<Result<_, _>>()?,
+        scenario_ms: BTreeMap::new(),
+        held_urb_ns: None,
+        voice: Vec::new(),
+    };
+    for scenario in scenarios::all().iter().filter(|s| s.is_outside()) {
+        let results = run_often(plan, watch, scenario, plan.setting)?;
+        let times = results.iter().filter_map(|r| r.timings.scenario_ms);
+        if let Some(spread) = Spread::of(times.collect()) {
+            speeds.scenario_ms.insert(scenario.name.clone(), spread);
+        }
+        speeds.voice.extend(voice(scenario, &results));
+        if scenario.name == "usb-held-urb" {
+            speeds.held_urb_ns = results.last().and_then(held);
+        }
+    }
+    Ok(speeds)
+}
+
+fn run_often(
+    plan: Plan<'_>,
+    watch: Watch<'_>,
+    scenario: &Scenario,
+    setting: Setting<'_>,
+) -> anyhow::Result<Vec<CaseResult>> {
+    let mut results = Vec::new();
+    for time in 0..plan.times {
+        (plan.setting.line)(&format!("{} {} of {}", scenario.name, time + 1, plan.times));
+        let result = case::run(plan.kernel, plan.image, setting, scenario, watch);
+        let CaseResult { class, outcome, .. } = &result;
+        ensure!(
+            class.is_right(),
+            "{} is {class}: {outcome:?}",
+            scenario.name
+        );
+        results.push(result);
+    }
+    Ok(results)
+}
+
+fn measure_bulk(
+    plan: Plan<'_>,
+    watch: Watch<'_>,
+    payload: &Payload,
+    probes: bool,
+) -> anyhow::Result<Bulk> {
+    let scenario = scenarios::bulk(plan.messages);
+    let is_transfer = |step: &Step| matches!(step, Step::Transfer { .. });
+    let at = scenario.steps.iter().position(is_transfer);
+    let setting = Setting {
+        payload,
+        ..plan.setting
+    };
+    let results = run_often(plan, watch, &scenario, setting)?;
+    let took = |result: &CaseResult| {
+        let period = result.evidence.steps.get(at?)?;
+        u64::try_from((period.ended_ns - period.began_ns) / 1_000_000).ok()
+    };
+    let transfer_ms = Spread::of(results.iter().filter_map(took).collect());
+    let per_second = |number: u64| Some(number * 1000 / transfer_ms?.median.max(1));
+    let messages = u64::from(plan.messages);
+    Ok(Bulk {
+        probes,
+        messages: plan.messages,
+        message_bytes: scenarios::BULK_BYTES,
+        transfer_ms,
+        messages_per_second: per_second(messages),
+        bytes_per_second: per_second(messages * scenarios::BULK_BYTES as u64),
+    })
+}
+
+/// What the probes say of the bulk URBs of the first device.
+fn held(result: &CaseResult) -> Option<Vec<(u64, u64)>> {
+    let labels = [("hci", "hci0"), ("endpoint", "bulk")];
+    match result
+        .evidence
+        .observed
+        .as_ref()?
+        .get(&URB_LATENCY, &labels)?
+    {
+        Value::Histogram { buckets, .. } => Some(buckets.clone()),
+        _ => None,
+    }
+}
+
+/// `None` if the scenario has no voice.
+fn voice(scenario: &Scenario, results: &[CaseResult]) -> Option<Voice> {
+    let sum = |direction| {
+        let calls = results.iter().flat_map(|result| &result.evidence.calls);
+        let wanted = calls.filter(|call| {
+            call.protocol == Protocol::Sco && call.direction == direction && call.result == "ok"
+        });
+        wanted.map(|call| call.calls).sum::<u64>()
+    };
+    let (written, read) = (sum(Direction::Write), sum(Direction::Read));
+    let times = u64::try_from(results.len()).unwrap_or(u64::MAX);
+    let refused = crate::expect::refused_frames(scenario) * times;
+    (written > 0).then(|| Voice {
+        scenario: scenario.name.clone(),
+        frames_written: written,
+        frames_refused: refused,
+        frames_read: read,
+        frames_lost: written.saturating_sub(refused + read),
+    })
+}
