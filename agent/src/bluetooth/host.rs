@@ -217,6 +217,15 @@ impl Host {
         Ok(())
     }
 
+    /// Has isochronous data go through HCI: from the host (0) or to it (1), transparent.
+    fn set_up_path(&mut self, direction: u8, calls: &CallLog) -> anyhow::Result<()> {
+        let handle = self.handle(ProcessLink::Cis)?.to_le_bytes();
+        let path = [direction, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0];
+        let parameters = [&handle[..], &path].concat();
+        self.command(opcode::LE_SET_UP_ISO_PATH, &parameters, calls)?;
+        Ok(())
+    }
+
     /// The next packet.
     fn read(&mut self, calls: &CallLog) -> anyhow::Result<Vec<u8>> {
         let packet = self.socket.read(calls).context("nothing comes")?;
@@ -284,58 +293,64 @@ pub(crate) fn join(
     link: ProcessLink,
     calls: &CallLog,
 ) -> anyhow::Result<()> {
-    let (here, there) = (from.address.to_wire(), to.address.to_wire());
     let complete = match link {
-        ProcessLink::Acl => {
-            // DM1 to DH5; any page scan repetition mode; no clock offset; the peer may become central.
-            let how = [0x18, 0xcc, 2, 0, 0, 0, 1];
-            let parameters = [&there[..], &how].concat();
-            from.begin(opcode::CREATE_CONNECTION, &parameters, calls)?;
-            to.await_event(CONNECTION_REQUEST, calls)?;
-            // As peripheral.
-            let parameters = [&here[..], &[1]].concat();
-            to.begin(opcode::ACCEPT_CONNECTION, &parameters, calls)?;
-            CONNECTION_COMPLETE
-        }
-        ProcessLink::Sco => {
-            let acl = from.handle(ProcessLink::Acl)?.to_le_bytes();
-            let parameters = [&acl[..], &VOICE].concat();
-            from.begin(opcode::SET_UP_SYNCHRONOUS, &parameters, calls)?;
-            to.await_event(CONNECTION_REQUEST, calls)?;
-            let parameters = [&here[..], &VOICE].concat();
-            to.begin(opcode::ACCEPT_SYNCHRONOUS, &parameters, calls)?;
-            SYNCHRONOUS_COMPLETE
-        }
-        ProcessLink::Le => {
-            to.command(opcode::LE_SET_ADVERTISING_ENABLE, &[1], calls)?;
-            // Scan interval and window, no accept list, a public address; its own address is public; 30 to 50 ms, 420 ms.
-            let head = [0x60, 0, 0x60, 0, 0, 0];
-            let rest = [0, 24, 0, 40, 0, 0, 0, 42, 0, 0, 0, 0, 0];
-            let parameters = [&head[..], &there, &rest].concat();
-            from.begin(opcode::LE_CREATE_CONNECTION, &parameters, calls)?;
-            LE_CONNECTION_COMPLETE
-        }
-        ProcessLink::Cis => {
-            ask_for_stream(from, to, calls)?;
-            CIS_ESTABLISHED
-        }
+        ProcessLink::Acl => ask_for_connection(from, to, calls)?,
+        ProcessLink::Sco => ask_for_voice(from, to, calls)?,
+        ProcessLink::Le => ask_for_le(from, to, calls)?,
+        ProcessLink::Cis => ask_for_stream(from, to, calls)?,
     };
     for host in [&mut *from, &mut *to] {
         host.await_link(link, complete, calls)?;
     }
     if link == ProcessLink::Cis {
-        // From the host, and to it: through HCI, transparent.
-        for (host, direction) in [(from, 0), (to, 1)] {
-            let handle = host.handle(link)?.to_le_bytes();
-            let path = [direction, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0];
-            let parameters = [&handle[..], &path].concat();
-            host.command(opcode::LE_SET_UP_ISO_PATH, &parameters, calls)?;
-        }
+        from.set_up_path(0, calls)?;
+        to.set_up_path(1, calls)?;
     }
     Ok(())
 }
 
-fn ask_for_stream(from: &mut Host, to: &mut Host, calls: &CallLog) -> anyhow::Result<()> {
+/// Has one page the other; the event that says that the link stands. So do the others below.
+fn ask_for_connection(
+    from: &Host,
+    to: &mut Host,
+    calls: &CallLog,
+) -> anyhow::Result<&'static [u8]> {
+    // DM1 to DH5; any page scan repetition mode; no clock offset; the peer may become central.
+    let how = [0x18, 0xcc, 2, 0, 0, 0, 1];
+    let parameters = [&to.address.to_wire()[..], &how].concat();
+    from.begin(opcode::CREATE_CONNECTION, &parameters, calls)?;
+    to.await_event(CONNECTION_REQUEST, calls)?;
+    // As peripheral.
+    let parameters = [&from.address.to_wire()[..], &[1]].concat();
+    to.begin(opcode::ACCEPT_CONNECTION, &parameters, calls)?;
+    Ok(CONNECTION_COMPLETE)
+}
+
+fn ask_for_voice(from: &Host, to: &mut Host, calls: &CallLog) -> anyhow::Result<&'static [u8]> {
+    let acl = from.handle(ProcessLink::Acl)?.to_le_bytes();
+    let parameters = [&acl[..], &VOICE].concat();
+    from.begin(opcode::SET_UP_SYNCHRONOUS, &parameters, calls)?;
+    to.await_event(CONNECTION_REQUEST, calls)?;
+    let parameters = [&from.address.to_wire()[..], &VOICE].concat();
+    to.begin(opcode::ACCEPT_SYNCHRONOUS, &parameters, calls)?;
+    Ok(SYNCHRONOUS_COMPLETE)
+}
+
+fn ask_for_le(from: &Host, to: &mut Host, calls: &CallLog) -> anyhow::Result<&'static [u8]> {
+    to.command(opcode::LE_SET_ADVERTISING_ENABLE, &[1], calls)?;
+    // Scan interval and window, no accept list, a public address; its own address is public; 30 to 50 ms, 420 ms.
+    let head = [0x60, 0, 0x60, 0, 0, 0];
+    let rest = [0, 24, 0, 40, 0, 0, 0, 42, 0, 0, 0, 0, 0];
+    let parameters = [&head[..], &to.address.to_wire(), &rest].concat();
+    from.begin(opcode::LE_CREATE_CONNECTION, &parameters, calls)?;
+    Ok(LE_CONNECTION_COMPLETE)
+}
+
+fn ask_for_stream(
+    from: &mut Host,
+    to: &mut Host,
+    calls: &CallLog,
+) -> anyhow::Result<&'static [u8]> {
     let group = from.command(opcode::LE_SET_CIG, &GROUP, calls)?;
     let [_, _, 1, low, high] = group[..] else {
         anyhow::bail!("the controller answers Set CIG Parameters with {group:02x?}");
@@ -347,7 +362,8 @@ fn ask_for_stream(from: &mut Host, to: &mut Host, calls: &CallLog) -> anyhow::Re
     let Some(handle) = request.get(6..8) else {
         anyhow::bail!("the controller asks for a stream with {request:02x?}");
     };
-    to.begin(opcode::LE_ACCEPT_CIS, handle, calls)
+    to.begin(opcode::LE_ACCEPT_CIS, handle, calls)?;
+    Ok(CIS_ESTABLISHED)
 }
 
 /// Sends so many packets of data of so many bytes, each of which arrives.
