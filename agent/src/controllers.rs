@@ -10,7 +10,7 @@ use crate::port::Port;
 use crate::usb_device;
 use anyhow::{Context as _, bail, ensure};
 use controller::transport::usbredir::UsbFault;
-use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault};
+use controller::{AckPolicy, Action, BdAddr, ControllerId, Fault, Opcode};
 use evidence::{
     DeviceAction, DeviceCounters, PacketCounts, PastKernel, Scenario, Transport, UsbPlace,
 };
@@ -252,6 +252,14 @@ impl Controllers {
             [handle] => Ok(handle),
             _ => bail!("hci{hci} has {} links", handles.len()),
         }
+    }
+
+    /// Was this command given to a controller since it was plugged in?
+    ///
+    /// # Errors
+    /// There is no such controller, or it is not in this process.
+    pub(crate) fn was_told(&self, number: usize, opcode: Opcode) -> anyhow::Result<bool> {
+        self.home.was_told(self.place(number)?.id, opcode)
     }
 
     /// What the kernel did not see of each device.

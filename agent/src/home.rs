@@ -5,8 +5,8 @@ use crate::inside::Inside;
 use crate::port::Port;
 use crate::relay;
 use anyhow::{Context as _, bail};
-use controller::Action;
 use controller::transport::usbredir::UsbFault;
+use controller::{Action, ControllerId, Opcode};
 use evidence::{Answer, Ask, Place, Sight, Transport};
 use std::time::Duration;
 
@@ -60,6 +60,19 @@ impl Home {
                 Answer::Sight(sight) => Ok(sight),
                 other => bail!("the harness was asked how far everything is, and says {other:?}"),
             },
+        }
+    }
+
+    /// Was this command given to a controller since it was plugged in?
+    ///
+    /// # Errors
+    /// The controllers are not in this process.
+    pub(crate) fn was_told(&self, id: ControllerId, opcode: Opcode) -> anyhow::Result<bool> {
+        match self {
+            Self::Inside(inside) => Ok(inside.was_told(id, opcode)),
+            Self::Foreign(_) | Self::Outside(..) => {
+                bail!("only controllers in the guest are asked what they were told")
+            }
         }
     }
 

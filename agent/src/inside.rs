@@ -4,7 +4,7 @@ use crate::port::Port;
 use anyhow::Context as _;
 use controller::transport::Server;
 use controller::transport::vhci::{DEFAULT_PATH, VhciPort};
-use controller::{Action, Air, BtsnoopFiles, ControllerId, Entry, Profile};
+use controller::{Action, Air, BtsnoopFiles, ControllerId, Detail, Entry, Opcode, Profile};
 use evidence::{AgentRecord, CAPTURE_FOLDER, PacketCounts, Place, Sight};
 use std::fs;
 use std::path::Path;
@@ -104,6 +104,12 @@ impl Inside {
     }
 
     /// What crossed a controller's boundary since it was plugged in.
+    /// Was this command given to a controller since it was plugged in?
+    pub(crate) fn was_told(&self, id: ControllerId, opcode: Opcode) -> bool {
+        let is_it = |entry: &Entry| matches!(entry.detail, Detail::Command { opcode: told, .. } if told == opcode);
+        self.server.with_air(|air| self.own(id, air).any(is_it))
+    }
+
     fn own<'a>(&self, id: ControllerId, air: &'a Air) -> impl Iterator<Item = &'a Entry> {
         let since = self.since.get(id.index()).copied().unwrap_or(0);
         let entries = air.ledger().entries().iter().skip(since);

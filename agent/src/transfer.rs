@@ -140,6 +140,25 @@ fn read_messages(stream: Stream<'_>, window: &Window, calls: &CallLog) -> anyhow
     Ok(())
 }
 
+/// Reads everything that `traffic` says and compares it with what was written.
+///
+/// # Errors
+/// Something does not come, or is not what was written.
+pub(crate) fn read_written(
+    traffic: &Traffic,
+    socket: &Socket,
+    calls: &CallLog,
+) -> anyhow::Result<()> {
+    if !socket.keeps_messages() {
+        return read_bytes(traffic, socket, calls);
+    }
+    for number in 0..traffic.messages {
+        read_message(socket, number, traffic.bytes, calls)
+            .with_context(|| format!("message {number} of {} is wrong", traffic.messages))?;
+    }
+    Ok(())
+}
+
 /// Reads one message and compares it with the n-th.
 ///
 /// # Errors

@@ -74,6 +74,8 @@ pub enum Feature {
     IsoSockets,
     /// Reports of sent and completed messages (`SOF_TIMESTAMPING_TX_COMPLETION`).
     TxTimestamps,
+    /// Voice that takes slots of the controller's: the kernel has turned flow control of synchronous data on.
+    VoiceFlowControl,
 }
 
 /// `HCI_CHANNEL_*`

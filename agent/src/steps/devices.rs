@@ -5,7 +5,7 @@ use crate::bluetooth::hci::{Management, ManagementError};
 use crate::bluetooth::socket::Socket;
 use crate::transfer;
 use anyhow::{Context as _, bail, ensure};
-use controller::Action;
+use controller::{Action, Opcode};
 use evidence::{AgentRecord, Direction, Feature, L2capMode, Service, Step};
 use std::path::Path;
 use std::sync::mpsc;
@@ -98,6 +98,7 @@ impl Stage<'_> {
         match feature {
             Feature::IsoSockets => self.require_iso_sockets(),
             Feature::TxTimestamps => self.require_timestamps(),
+            Feature::VoiceFlowControl => self.require_voice_flow_control(),
         }
     }
 
@@ -117,6 +118,18 @@ impl Stage<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn require_voice_flow_control(&self) -> anyhow::Result<()> {
+        const WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE: Opcode = Opcode(0x0c2f);
+        if self
+            .controllers
+            .was_told(0, WRITE_SYNCHRONOUS_FLOW_CONTROL_ENABLE)?
+        {
+            return Ok(());
+        }
+        let reason = "no flow control of voice: it has not turned it on".to_owned();
+        Err(NotApplicable(reason).into())
     }
 
     fn require_timestamps(&self) -> anyhow::Result<()> {

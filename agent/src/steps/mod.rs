@@ -329,11 +329,13 @@ impl Stage<'_> {
     fn drain(&mut self, from: &str, to: &str) -> anyhow::Result<()> {
         let filled = self.filled.remove(from);
         let (bytes, messages) = filled.with_context(|| format!("{from} was not filled"))?;
-        for number in 0..messages {
-            transfer::read_message(self.socket(to)?, number, bytes, self.calls)
-                .with_context(|| format!("message {number} of {messages} is wrong"))?;
-        }
-        Ok(())
+        let written = Traffic {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            messages,
+            bytes,
+        };
+        transfer::read_written(&written, self.socket(to)?, self.calls)
     }
 
     fn peek(&self, name: &str, times: u32) -> anyhow::Result<()> {

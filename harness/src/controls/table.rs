@@ -1,5 +1,7 @@
 //! Which errors are planted in which scenario: in what it is about.
 
+mod devices;
+
 use super::plant::{Packets, Plant};
 use controller::Direction::{ControllerToHost, HostToController};
 use controller::PacketKind::{Acl, Iso, Sco};
@@ -10,8 +12,7 @@ use metrics::catalogue as of;
 /// A scenario's own errors; none for one that is not in the table.
 #[must_use]
 pub fn of(scenario: &str) -> &'static [Plant] {
-    let mut rows = CONTROLS.iter();
-    let row = rows.find(|(name, _)| *name == scenario);
+    let row = rows().find(|(name, _)| *name == scenario);
     row.map_or(&[], |(_, plants)| plants)
 }
 
@@ -29,8 +30,16 @@ const L2CAP: Protocol = Protocol::L2cap;
 const HCI0: (&str, &str) = ("hci", "hci0");
 const HCI1: (&str, &str) = ("hci", "hci1");
 
+/// A scenario and its errors.
+type Row = (&'static str, &'static [Plant]);
+
 /// Every scenario and its errors.
-pub static CONTROLS: &[(&str, &[Plant])] = &[
+fn rows() -> impl Iterator<Item = &'static Row> {
+    CONTROLS.iter().chain(devices::CONTROLS)
+}
+
+/// Scenarios of what sockets and links carry, and of what happens on a bus.
+static CONTROLS: &[Row] = &[
     (
         "l2cap-seqpacket",
         &[
@@ -138,6 +147,36 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
         &[
             Plant::Unlisted(sent(0, Iso)),
             Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI1, ("kind", "iso")]),
+        ],
+    ),
+    (
+        "le-link-loss",
+        &[
+            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0, ("kind", "le")]),
+            Plant::Unlisted(sent(0, Acl)),
+        ],
+    ),
+    (
+        "iso-stalled",
+        &[
+            Plant::OneMore(&of::BUFFER_WOULD_BLOCK, &[("proto", "iso")]),
+            Plant::Halved(&of::BUFFER_FULL_TIME, &[("proto", "iso")]),
+            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0, ("kind", "iso")]),
+        ],
+    ),
+    (
+        "sco-stalled",
+        &[
+            Plant::Call(Protocol::Sco, Write, "EAGAIN"),
+            Plant::Halved(&of::BUFFER_FULL_TIME, &[("proto", "sco")]),
+            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0, ("kind", "sco")]),
+        ],
+    ),
+    (
+        "rfcomm-stalled",
+        &[
+            Plant::Call(Protocol::Rfcomm, Write, "EAGAIN"),
+            Plant::OneMore(&of::BUFFER_WOULD_BLOCK, &[("proto", "rfcomm")]),
         ],
     ),
     (
@@ -305,161 +344,6 @@ pub static CONTROLS: &[(&str, &[Plant])] = &[
             Plant::OneMore(&of::URB_SUBMITTED, &[HCI0, ("endpoint", "bulk")]),
         ],
     ),
-    (
-        "hci-raw-and-user-channel",
-        &[
-            Plant::PastKernel(2),
-            Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x1009")]),
-            Plant::Call(Protocol::Hci, Write, "ok"),
-        ],
-    ),
-    (
-        "user-channel-links",
-        &[
-            Plant::PastKernel(1),
-            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "sco")]),
-            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "iso")]),
-            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0, ("kind", "unknown")]),
-            Plant::Unlisted(sent(0, Sco)),
-        ],
-    ),
-    (
-        "controller-reset",
-        &[
-            Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x0c03")]),
-            Plant::OneMore(&of::SLOTS_FREE, &[HCI0, ("kind", "acl")]),
-        ],
-    ),
-    (
-        "hardware-error",
-        &[Plant::OneMore(
-            &of::ERRORS,
-            &[HCI0, ("error", "hardware_error")],
-        )],
-    ),
-    (
-        "unplug-replug",
-        &[
-            Plant::OneMore(
-                &of::PACKETS,
-                &[HCI0, ("kind", "acl"), ("direction", "sent")],
-            ),
-            Plant::Unlisted(sent(0, Acl)),
-        ],
-    ),
-    (
-        "unplug",
-        &[Plant::Stale(
-            &of::PACKETS,
-            &[HCI0, ("kind", "acl"), ("direction", "sent")],
-        )],
-    ),
-    (
-        "completes-too-many",
-        &[
-            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "acl")]),
-            Plant::OneMore(&of::SLOTS_FREE, &[HCI0, ("kind", "acl")]),
-        ],
-    ),
-    (
-        "completes-one-too-many",
-        &[
-            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "acl")]),
-            Plant::OneMore(&of::ACKS_UNMATCHED, &[HCI0]),
-        ],
-    ),
-    (
-        "bredr-pairing",
-        &[
-            // Link Key Notification, Encryption Change.
-            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x18")]),
-            Plant::OneMore(&of::EVENTS, &[HCI1, ("event", "0x08")]),
-        ],
-    ),
-    (
-        "le-legacy",
-        &[
-            Plant::OneMore(&of::SLOTS_AT_SEND, &[HCI0, ("kind", "le")]),
-            Plant::OneMore(&of::COMMANDS, &[HCI1, ("opcode", "0x200a")]),
-        ],
-    ),
-    (
-        "three-controllers",
-        &[
-            Plant::Unlisted(sent(2, Acl)),
-            Plant::OneMore(&of::SLOTS_AT_SEND, &[("hci", "hci2"), ("kind", "acl")]),
-        ],
-    ),
-    (
-        "ack-policies",
-        &[
-            Plant::Halved(&of::ACK_TIME, &[HCI0, ("kind", "acl")]),
-            Plant::OneMore(&of::IN_FLIGHT, &[HCI0, ("kind", "acl")]),
-        ],
-    ),
-    (
-        "unreliable-air",
-        &[
-            Plant::Unlisted(received(1, Acl)),
-            Plant::ListedTwice(sent(0, Acl)),
-        ],
-    ),
-    (
-        "command-faults",
-        &[
-            Plant::OneMore(&of::COMMAND_FAILURES, &[HCI0]),
-            Plant::OneMore(&of::ANSWERS_UNMATCHED, &[HCI0]),
-        ],
-    ),
-    (
-        "command-never-answered",
-        &[
-            Plant::OneMore(&of::COMMANDS_UNANSWERED, &[HCI0]),
-            Plant::OneMore(&of::ERRORS, &[HCI0, ("error", "command_timeout")]),
-        ],
-    ),
-    (
-        "command-credits-withheld",
-        &[
-            Plant::OneMore(&of::ERRORS, &[HCI0, ("error", "command_credit_timeout")]),
-            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x0f")]),
-            Plant::Unlisted(sent(0, Acl)),
-        ],
-    ),
-    (
-        "completes-unknown-link",
-        &[
-            Plant::OneMore(&of::COMPLETED_PACKETS, &[HCI0, ("kind", "unknown")]),
-            Plant::OneMore(&of::ACKS_UNMATCHED, &[HCI0]),
-        ],
-    ),
-    (
-        "garbage-events",
-        &[
-            Plant::OneMore(
-                &of::PROBE_DROPS,
-                &[("family", "hci"), ("reason", "malformed")],
-            ),
-            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x60")]),
-        ],
-    ),
-    (
-        "spoiled-events",
-        &[
-            Plant::OneMore(&of::EVENTS, &[HCI0, ("event", "0x0e")]),
-            Plant::OneMore(
-                &of::BYTES,
-                &[HCI0, ("kind", "event"), ("direction", "received")],
-            ),
-        ],
-    ),
-    (
-        "link-loss",
-        &[
-            Plant::Call(L2CAP, Write, "ETIMEDOUT"),
-            Plant::OneMore(&of::UNACKNOWLEDGED, &[HCI0]),
-        ],
-    ),
 ];
 
 #[cfg(test)]
@@ -472,10 +356,10 @@ mod tests {
     fn every_scenario_has_controls_of_its_own() {
         let scenarios = crate::scenarios::all();
         let scenarios: BTreeSet<&str> = scenarios.iter().map(|s| s.name.as_str()).collect();
-        let rows: Vec<&str> = CONTROLS.iter().map(|(name, _)| *name).collect();
-        let distinct: BTreeSet<&str> = rows.iter().copied().collect();
-        assert_eq!(distinct.len(), rows.len(), "a scenario has two rows");
+        let names: Vec<&str> = rows().map(|(name, _)| *name).collect();
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(distinct.len(), names.len(), "a scenario has two rows");
         assert_eq!(distinct, scenarios);
-        assert!(CONTROLS.iter().all(|(_, plants)| !plants.is_empty()));
+        assert!(rows().all(|(_, plants)| !plants.is_empty()));
     }
 }

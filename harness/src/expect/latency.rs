@@ -4,7 +4,7 @@ use super::process::Processes;
 use super::{nanoseconds, reported_at_will};
 use crate::evidence::Evidence;
 use controller::{Detail, Entry, LinkKind, PacketKind, Pool};
-use evidence::{HciChannel, Period, Scenario, Stamp, Step};
+use evidence::{HciChannel, Period, Scenario, Service, Stamp, Step};
 use metrics::Snapshot;
 use metrics::catalogue::{ACK_TIME, ACKS_UNMATCHED, IN_FLIGHT, QUEUE_TIME, UNACKNOWLEDGED};
 use std::collections::{BTreeMap, VecDeque};
@@ -30,9 +30,13 @@ pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Ev
 }
 
 /// The periods in which no step hands anything to a socket, so that what the host sends then on a
-/// channel of a socket has waited since before.
+/// channel of a socket has waited since before. There is none with RFCOMM, whose messages wait in its
+/// own sockets before the kernel writes them to one of L2CAP.
 fn silences(scenario: &Scenario, evidence: &Evidence) -> Vec<Period> {
     let mut silences = Vec::new();
+    if scenario.steps.iter().any(is_rfcomm) {
+        return silences;
+    }
     let mut began_ns = None;
     for (step, period) in scenario.steps.iter().zip(&evidence.steps) {
         if is_silent(step) {
@@ -49,6 +53,14 @@ fn silences(scenario: &Scenario, evidence: &Evidence) -> Vec<Period> {
         ended_ns: evidence.observed_in.ended_ns,
     }));
     silences
+}
+
+fn is_rfcomm(step: &Step) -> bool {
+    let service = match step {
+        Step::Listen { service, .. } => service,
+        _ => return false,
+    };
+    matches!(service, Service::Rfcomm { .. })
 }
 
 fn is_silent(step: &Step) -> bool {

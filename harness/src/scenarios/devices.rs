@@ -2,7 +2,7 @@
 
 use super::build::{self, connect, connected, l2cap, listen, transfer};
 use controller::{AckPolicy, BdAddr, BufferSize, Opcode, Profile};
-use evidence::{DeviceAction, HciChannel, L2capMode, ProcessLink, Scenario, Step};
+use evidence::{DeviceAction, HciChannel, L2capMode, Scenario, Step};
 use std::time::Duration;
 
 /// Read Local Version Information and Read BD_ADDR: harmless at any time, and never sent by the kernel in between.
@@ -12,7 +12,7 @@ const READ_ADDRESS: Opcode = Opcode(0x1009);
 /// Peers of a controller that is gone notice soon.
 pub(super) const SUPERVISION_TIMEOUT: Duration = Duration::from_millis(200);
 
-fn scenario(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
+pub(super) fn scenario(name: &str, about: &str, steps: Vec<Step>) -> Scenario {
     let mut scenario = build::scenario(name, about, steps);
     for profile in &mut scenario.controllers {
         profile.supervision_timeout = SUPERVISION_TIMEOUT;
@@ -92,78 +92,6 @@ pub(super) fn hci_raw_and_user_channel() -> Scenario {
         ack: AckPolicy::Batch(3),
         ..Profile::dual_mode(third)
     });
-    scenario
-}
-
-/// Buffers of each kind of the first of the devices below.
-const PROCESS_SLOTS: u16 = 5;
-
-/// Two processes drive a device each and send on links of every kind between them. Packets are in the controllers when links are ended, and when
-/// one process begins anew.
-pub(super) fn user_channel_links() -> Scenario {
-    use ProcessLink::{Acl, Cis, Le, Sco};
-    let (a, b) = (|| "a".to_owned(), || "b".to_owned());
-    let take_over = |socket: &str, controller| Step::TakeOver {
-        socket: socket.to_owned(),
-        controller,
-    };
-    let ends = |link| (a(), b(), link);
-    let join = |link| {
-        let (from, to, link) = ends(link);
-        Step::Join { from, to, link }
-    };
-    let part = |link| {
-        let (from, to, link) = ends(link);
-        Step::Part { from, to, link }
-    };
-    let send = |link, packets, bytes| Step::SendOn {
-        from: a(),
-        to: b(),
-        link,
-        packets,
-        bytes,
-    };
-    let mut steps = Vec::new();
-    for (number, socket) in ["a", "b"].into_iter().enumerate() {
-        steps.push(act(number, DeviceAction::Down));
-        steps.push(open(socket, number, HciChannel::User));
-        steps.push(take_over(socket, number));
-    }
-    steps.extend([Acl, Sco, Le, Cis].map(join));
-    // 2, 4, 3 and 4 of them stay in the controller.
-    steps.extend([
-        send(Acl, 17, 101),
-        send(Sco, 19, 53),
-        send(Le, 23, 59),
-        send(Cis, 29, 47),
-    ]);
-    steps.push(Step::SendOn {
-        from: b(),
-        to: a(),
-        link: Acl,
-        packets: 7,
-        bytes: 103,
-    });
-    steps.extend([Sco, Cis].map(part));
-    steps.push(take_over("a", 0));
-    steps.extend([Acl, Le].map(|link| Step::AwaitEnd { socket: b(), link }));
-    steps.extend([Le, Acl, Sco].map(join));
-    steps.extend([send(Le, 31, 61), send(Acl, 13, 107), send(Sco, 37, 43)]);
-    steps.extend([Sco, Le, Acl].map(part));
-    let about =
-        "two processes in the kernel's place, with BR/EDR, LE, voice and streams between them";
-    let mut scenario = scenario("user-channel-links", about, steps);
-    for profile in &mut scenario.controllers {
-        let size = |mtu| BufferSize {
-            mtu,
-            packets: PROCESS_SLOTS,
-        };
-        profile.acl = size(1021);
-        profile.sco = size(60);
-        profile.le = size(251);
-        profile.iso = size(251);
-        profile.ack = AckPolicy::Batch(PROCESS_SLOTS);
-    }
     scenario
 }
 

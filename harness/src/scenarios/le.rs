@@ -1,6 +1,8 @@
 //! What goes over LE: channels with credits of their own, and isochronous streams.
 
 use super::build::{self, EMSGSIZE, addresses, connect, failing_write, listen, transfer};
+use super::devices::SUPERVISION_TIMEOUT;
+use super::stall::{lost_unacknowledged, stalled};
 use controller::{AckPolicy, BufferSize, Profile};
 use evidence::{Feature, Scenario, Service, Step};
 
@@ -80,6 +82,36 @@ pub(super) fn l2cap_le_coc_suspended() -> Scenario {
     steps.push(transfer("client", "server", 17, 1301));
     let about = "an LE channel whose peer gives no credits: 19 writes are turned away";
     scenario("l2cap-le-coc-suspended", about, [7, PEERS_SLOTS], steps)
+}
+
+/// An LE link that is lost with messages in the controller.
+pub(super) fn link_loss() -> Scenario {
+    let mtu = Some(MTU);
+    let mut steps = Vec::from(connected(Service::L2capLe { spsm: SPSM, mtu }));
+    steps.push(transfer("client", "server", 29, 401));
+    steps.extend(lost_unacknowledged(3, 89));
+    let about = "an LE link that is lost with messages in the controller";
+    soon(scenario("le-link-loss", about, [7, 5], steps))
+}
+
+/// A stream that the first controller does not take any more; then its link is lost with data in the controller.
+pub(super) fn iso_stalled() -> Scenario {
+    const SLOTS: u16 = 7;
+    let feature = Feature::IsoSockets;
+    let mut steps = vec![Step::Require { feature }];
+    steps.extend(connected(Service::Iso));
+    steps.extend(stalled(SLOTS, 31, 11));
+    steps.extend(lost_unacknowledged(5, 29));
+    let about = "a stream that a controller withholds, and that is lost with its link";
+    soon(scenario("iso-stalled", about, [SLOTS, 3], steps))
+}
+
+/// Peers notice soon that a link is lost.
+fn soon(mut scenario: Scenario) -> Scenario {
+    for profile in &mut scenario.controllers {
+        profile.supervision_timeout = SUPERVISION_TIMEOUT;
+    }
+    scenario
 }
 
 /// Service data units both ways over a connected isochronous stream.

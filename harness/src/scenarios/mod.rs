@@ -7,6 +7,7 @@ mod build;
 mod delay;
 mod devices;
 mod faults;
+mod hosts;
 mod l2cap;
 mod le;
 mod profiles;
@@ -36,10 +37,14 @@ pub fn all() -> Vec<Scenario> {
         delay::slow_command(),
         le::l2cap_le_coc(),
         le::l2cap_le_coc_suspended(),
+        le::link_loss(),
         le::iso_cis(),
+        le::iso_stalled(),
         audio::sco_cvsd(),
         audio::sco_msbc(),
+        audio::sco_stalled(),
         audio::rfcomm(),
+        audio::rfcomm_stalled(),
         usb::l2cap_over_bulk(),
         usb::two_dongles(),
         usb::le_coc(),
@@ -58,7 +63,7 @@ pub fn all() -> Vec<Scenario> {
         usb_power::driver_reload(),
         usb_power::beside_vhci(),
         devices::hci_raw_and_user_channel(),
-        devices::user_channel_links(),
+        hosts::user_channel_links(),
         devices::controller_reset(),
         devices::hardware_error(),
         devices::unplug_replug(),

@@ -1,6 +1,7 @@
 //! Traffic that comes to a standstill: no free buffer in the controller, none in the socket.
 
 use super::build::{connected, l2cap, scenario, transfer};
+use super::devices::await_hang_up;
 use controller::AckPolicy;
 use evidence::{L2capMode, Scenario, Step};
 
@@ -43,6 +44,69 @@ pub(super) fn stalled_controller() -> Scenario {
         "a controller that withholds completed packets, then releases",
         steps,
     )
+}
+
+/// The first controller gives nothing back from here on, but what it holds.
+fn withhold() -> [Step; 4] {
+    let quiet = Step::Quiet { milliseconds: 100 };
+    let policy = AckPolicy::OnCommand;
+    let acks = Step::Acks {
+        controller: 0,
+        policy,
+    };
+    [
+        quiet.clone(),
+        acks,
+        Step::FlushAcks { controller: 0 },
+        quiet,
+    ]
+}
+
+/// All slots are taken; then `client`'s buffer fills until so many writes are turned away; then everything drains.
+pub(super) fn stalled(slots: u16, bytes: usize, further: u32) -> Vec<Step> {
+    let (client, server) = (|| "client".to_owned(), || "server".to_owned());
+    let mut steps = Vec::from(withhold());
+    steps.push(transfer("client", "server", u32::from(slots), bytes));
+    steps.push(Step::SendBuffer {
+        socket: client(),
+        bytes: 8192,
+    });
+    steps.push(Step::FillUntilFull {
+        socket: client(),
+        bytes,
+        further,
+    });
+    // At least so long the buffer stays full.
+    steps.push(Step::Quiet { milliseconds: 131 });
+    steps.push(Step::Acks {
+        controller: 0,
+        policy: AckPolicy::Batch(slots),
+    });
+    steps.push(Step::FlushAcks { controller: 0 });
+    steps.push(Step::Drain {
+        from: client(),
+        to: server(),
+    });
+    steps
+}
+
+/// So many messages arrive, and stay in the controller when all its links are lost.
+pub(super) fn lost_unacknowledged(messages: u32, bytes: usize) -> Vec<Step> {
+    let mut steps = Vec::from(withhold());
+    for _ in 0..messages {
+        let (client, server) = ("client".to_owned(), "server".to_owned());
+        steps.push(Step::Write {
+            socket: client,
+            bytes,
+        });
+        steps.push(Step::Read {
+            socket: server,
+            bytes,
+        });
+    }
+    steps.push(Step::LoseLinks { controller: 0 });
+    steps.extend(["client", "server"].map(await_hang_up));
+    steps
 }
 
 /// Reads and writes that wait and are interrupted: what the kernel returns for these depends on whether they would give up some time, and

@@ -26,7 +26,9 @@ pub static SLOTS_FREE: Metric = Metric {
     functions: &["bluetooth:hci_dev_list"],
     caveats: &[
         "sco stays at its capacity unless the kernel uses SCO flow control, which no hardware \
-         driver turns on up to 7.3.",
+         driver turns on up to 7.3. With it, slots of packets that are in the controller when a \
+         synchronous link ends are gone until the device was down and up: hci_conn_del gives back \
+         those of other links alone (seen from 6.16 to 7.3).",
         "A device on the user channel has series from the process's Reset and Read Buffer Size on; \
          none if the probes were loaded after these.",
         "A device that is down keeps the numbers that it had, or has 0 where the kernel \

@@ -228,7 +228,11 @@ pub static ERRORS: Metric = Metric {
         "bluetooth:hci_ncmd_timeout",
         "bluetooth:hci_error_reset",
     ],
-    caveats: &["Kernels before 5.15 do not watch for command credits: no command_credit_timeout."],
+    caveats: &[
+        "Kernels before 5.15 do not watch for command credits: no command_credit_timeout. Later ones \
+         make up a Hardware Error event then, which counts as one that came: as hardware_error, and \
+         among events and packets.",
+    ],
 };
 
 /// Packets that drivers refused.
@@ -242,5 +246,9 @@ pub static SEND_FAILURES: Metric = Metric {
     meaning: "Sent packets for which hci_send_frame returned an error. A driver may take a packet \
               and fail later: that is not in it.",
     functions: &["bluetooth:hci_send_frame"],
-    caveats: &["On kernels before 6.0 hci_send_frame returns nothing: there is no series."],
+    caveats: &[
+        "On kernels before 6.0 hci_send_frame returns nothing: there is no series.",
+        "hci_vhci takes every packet. btusb refuses voice without a link, or before the alternate \
+         setting for it is chosen, and everything when the dongle is gone.",
+    ],
 };
