@@ -447,6 +447,16 @@ pub enum Step {
         /// How often.
         times: u32,
     },
+    /// Send packets for a device's driver itself through a socket on its user channel: some that are cut short, which the kernel refuses, then some
+    /// that are answered. Kernels before 6.16 have none: the scenario is not applicable.
+    DriverPackets {
+        /// The socket, whose device was taken over.
+        socket: String,
+        /// How many are answered.
+        answered: u32,
+        /// How many are cut short.
+        short: u32,
+    },
     /// Crash the guest's kernel through sysrq.
     Panic,
     /// Stop answering: no further record, ever.

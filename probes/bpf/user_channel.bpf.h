@@ -149,8 +149,10 @@ static __always_inline int user_packet(__u32 hci, const struct sk_buff *skb, __u
 		count_drop(DROP_MALFORMED);
 		return 0;
 	}
-	if (type != HCI_COMMAND_PKT)
+	if (type == HCI_ACLDATA_PKT || type == HCI_SCODATA_PKT || type == HCI_ISODATA_PKT)
 		return user ? user_data(hci, user, head.first) : 0;
+	if (type != HCI_COMMAND_PKT) /* the driver's own */
+		return 0;
 	if (head.first == HCI_OP_WRITE_SYNC_FLOWCTL && user)
 		user->sco_wanted = head.parameter;
 	if (head.first == HCI_OP_RESET && !user &&

@@ -3,10 +3,12 @@
 
 use super::hci::HciSocket;
 use crate::calls::CallLog;
+use crate::steps::NotApplicable;
 use anyhow::{Context as _, ensure};
 use controller::{BdAddr, Opcode};
 use evidence::{PastKernel, ProcessLink};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 /// Spec: Core 5.4, Vol 4, Part E, 7.1, 7.3, 7.4, 7.8.
 mod opcode {
@@ -49,6 +51,11 @@ const CIS_ESTABLISHED: &[u8] = &[0x3e, 0x19];
 const CIS_REQUEST: &[u8] = &[0x3e, 0x1a];
 const DISCONNECTION_COMPLETE: u8 = 0x05;
 const COMPLETED_PACKETS: u8 = 0x13;
+
+/// A command that no driver knows, without parameters, and its answer: Command Status, unknown command. The indicator is the kernel's own.
+/// Kernel: v6.16 include/net/bluetooth/hci.h `HCI_DRV_PKT`, hci_drv.h.
+const DRIVER_COMMAND: [u8; 5] = [0xf1, 0x77, 0x04, 0, 0];
+const DRIVER_ANSWER: [u8; 8] = [0xf1, 0, 0, 3, 0, 0x77, 0x04, 0x02];
 
 /// 64 kb/s both ways, any latency, CVSD, retransmission for quality, any packets. Spec: Core 5.4, Vol 4, Part E, 7.1.26.
 const VOICE: [u8; 15] = [
@@ -142,6 +149,39 @@ impl Host {
         self.handles.remove(&link);
         self.taken.remove(&link);
         Ok(())
+    }
+
+    /// Sends packets for the driver itself: some that are cut short, which the kernel refuses, and some that are answered: no such command.
+    ///
+    /// # Errors
+    /// A call fails, or no answer comes; [`NotApplicable`] if this kernel has no such packets.
+    pub(crate) fn ask_driver(
+        &mut self,
+        answered: u32,
+        short: u32,
+        calls: &CallLog,
+    ) -> anyhow::Result<()> {
+        for _ in 0..short {
+            self.tell_driver(&DRIVER_COMMAND[..4], calls)?;
+        }
+        // In order: when these are answered, those are refused.
+        for _ in 0..answered {
+            self.tell_driver(&DRIVER_COMMAND, calls)?;
+            let answer = self.read(calls)?;
+            let fine = answer == DRIVER_ANSWER;
+            ensure!(fine, "the driver answers {answer:02x?}");
+        }
+        Ok(())
+    }
+
+    fn tell_driver(&self, packet: &[u8], calls: &CallLog) -> anyhow::Result<()> {
+        match self.socket.write(packet, calls) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let reason = format!("no packets for drivers: {error}");
+                Err(NotApplicable(reason).into())
+            }
+            written => written.context("write failed"),
+        }
     }
 
     /// Reads what has come. Says which hciN's, and how much was read since this was last asked.

@@ -118,6 +118,13 @@ pub(super) fn describe(step: &Step) -> String {
             packet,
             times,
         } => format!("{socket} sends {packet:02x?} {times} times, which the driver refuses"),
+        Step::DriverPackets {
+            socket,
+            answered,
+            short,
+        } => format!(
+            "{socket} sends {answered} packets to the driver, and {short} that are cut short"
+        ),
         Step::Misbehave { how } => format!("go wrong on purpose: {how:?}"),
         Step::ReloadModule { module, .. } => format!("reload module {module}"),
         Step::UsbFault { fault } => format!("have the bus fail: {fault:?}"),

@@ -38,6 +38,15 @@ impl Stage<'_> {
                 let host = host.with_context(|| format!("{socket} drives no device"))?;
                 host.await_end(*link, self.calls)?;
             }
+            Step::DriverPackets {
+                socket,
+                answered,
+                short,
+            } => {
+                let host = self.hosts.get_mut(socket);
+                let host = host.with_context(|| format!("{socket} drives no device"))?;
+                host.ask_driver(*answered, *short, self.calls)?;
+            }
             _ => unreachable!("the other steps have nothing to do with such devices"),
         }
         self.drain_hosts()

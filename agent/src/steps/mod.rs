@@ -211,7 +211,8 @@ impl Stage<'_> {
             | Step::Join { .. }
             | Step::SendOn { .. }
             | Step::Part { .. }
-            | Step::AwaitEnd { .. } => self.with_hosts(step),
+            | Step::AwaitEnd { .. }
+            | Step::DriverPackets { .. } => self.with_hosts(step),
             Step::EchoBeside { socket, echoes } => {
                 let handle = |hci| self.controllers.link_handle(hci);
                 self.hci.echo(socket, handle, *echoes, self.calls)

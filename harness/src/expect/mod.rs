@@ -4,6 +4,7 @@
 mod buffer;
 mod command_credits;
 mod credits;
+mod driver_packets;
 mod hci;
 mod latency;
 mod process;
@@ -48,6 +49,7 @@ pub fn expect(scenario: &Scenario, evidence: &Evidence) -> Snapshot {
     latency::expect(&mut snapshot, scenario, evidence);
     hci::expect(&mut snapshot, scenario, evidence);
     refused::expect(&mut snapshot, scenario);
+    driver_packets::expect(&mut snapshot, scenario);
     refused_voice::expect(&mut snapshot, scenario, evidence);
     snapshot
 }

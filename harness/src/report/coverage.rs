@@ -3,8 +3,8 @@
 use super::Report;
 use super::metrics::touched;
 use metrics::catalogue::{
-    BUFFER_FULL_TIME, BUFFER_WOULD_BLOCK, BYTES, CATALOGUE, LabelValues, PACKETS, SEND_FAILURES,
-    URB_DEFERRED, URB_REFUSED,
+    BUFFER_FULL_TIME, BUFFER_WOULD_BLOCK, CATALOGUE, LabelValues, SEND_FAILURES, URB_DEFERRED,
+    URB_REFUSED,
 };
 use metrics::{Family, Metric};
 use std::collections::BTreeSet;
@@ -21,9 +21,6 @@ struct Excuse {
     values: &'static [&'static str],
     why: &'static str,
 }
-
-/// Kernel: net/bluetooth/hci_sock.c hci_sock_sendmsg(), hci_core.c hci_recv_frame().
-const OTHERS: &str = "kernels take no such packets from processes, but those for drivers of 6.16 and later, which no driver of these guests uses";
 
 const EXCUSES: &[Excuse] = &[
     Excuse {
@@ -53,26 +50,14 @@ const EXCUSES: &[Excuse] = &[
     Excuse {
         metric: &SEND_FAILURES,
         label: "kind",
-        values: &["event", "other"],
-        why: OTHERS,
-    },
-    Excuse {
-        metric: &PACKETS,
-        label: "kind",
-        values: &["other"],
-        why: OTHERS,
-    },
-    Excuse {
-        metric: &BYTES,
-        label: "kind",
-        values: &["other"],
-        why: OTHERS,
+        values: &["event"],
+        why: "kernels take no events from processes",
     },
     Excuse {
         metric: &URB_REFUSED,
-        label: "",
-        values: &[],
-        why: "usbcore takes each URB of btusb's as long as the dongle is there; when it goes, so do the series",
+        label: "endpoint",
+        values: &["control", "bulk"],
+        why: "usbcore takes each of these from btusb as long as the dongle is there; when it goes, so do the series",
     },
     Excuse {
         metric: &URB_DEFERRED,

@@ -39,6 +39,21 @@ pub(super) fn user_channel_links() -> Scenario {
     scenario
 }
 
+/// A process in the kernel's place asks the driver itself, which knows no such command; some of its packets are cut short, and refused.
+///
+/// Kernel: v6.16 net/bluetooth/hci_drv.c hci_drv_process_cmd().
+pub(super) fn driver_packets() -> Scenario {
+    let mut steps = vec![act(1, DeviceAction::Down), open("a", 1, HciChannel::User)];
+    steps.push(take_over("a", 1));
+    steps.push(Step::DriverPackets {
+        socket: "a".to_owned(),
+        answered: 13,
+        short: 5,
+    });
+    let about = "packets of a process to the driver itself: 13 are answered, 5 are cut short";
+    scenario("driver-packets", about, steps)
+}
+
 fn set_buffers(profile: &mut Profile) {
     let size = |mtu| BufferSize {
         mtu,

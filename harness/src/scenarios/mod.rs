@@ -64,6 +64,7 @@ pub fn all() -> Vec<Scenario> {
         usb_power::beside_vhci(),
         devices::hci_raw_and_user_channel(),
         hosts::user_channel_links(),
+        hosts::driver_packets(),
         devices::controller_reset(),
         devices::hardware_error(),
         devices::unplug_replug(),

@@ -26,6 +26,16 @@ pub(super) static CONTROLS: &[Row] = &[
         ],
     ),
     (
+        "driver-packets",
+        &[
+            Plant::OneMore(&of::SEND_FAILURES, &[HCI1, ("kind", "other")]),
+            Plant::OneMore(
+                &of::BYTES,
+                &[HCI1, ("kind", "other"), ("direction", "received")],
+            ),
+        ],
+    ),
+    (
         "controller-reset",
         &[
             Plant::OneMore(&of::COMMANDS, &[HCI0, ("opcode", "0x0c03")]),
