@@ -2,7 +2,7 @@
 
 use crate::bench::Spread;
 use crate::case::{self, CaseResult, Setting};
-use crate::drive::{Image, Payload, Watch};
+use crate::drive::{Image, Watch};
 use crate::machine::Accel;
 use crate::scenarios;
 use anyhow::ensure;
@@ -29,8 +29,8 @@ pub struct Speeds {
     pub accel: Accel,
     /// How often each was measured.
     pub times: usize,
-    /// Messages one way, over the bulk OUT endpoint of one dongle and the bulk IN endpoint of another, with probes and without.
-    pub bulk: Vec<Bulk>,
+    /// Messages one way, over the bulk OUT endpoint of one dongle and the bulk IN endpoint of another, with all probes attached.
+    pub bulk: Bulk,
     /// From telling a guest each USB scenario to its end.
     pub scenario_ms: BTreeMap<String, Spread>,
     /// The bulk URBs of `usb-held-urb`, 23 of which the dongle holds for 20 ms, as the probes count them: inclusive upper bound of each bucket,
@@ -43,8 +43,6 @@ pub struct Speeds {
 /// How fast messages went.
 #[derive(Debug, Serialize)]
 pub struct Bulk {
-    /// Were the probes attached?
-    pub probes: bool,
     /// How many messages.
     pub messages: u32,
     /// Length of each, bytes.
@@ -79,7 +77,7 @@ pub struct Plan<'a> {
     pub kernel: &'a KernelId,
     /// What to boot.
     pub image: &'a Image,
-    /// How cases are run, with probes.
+    /// How cases are run.
     pub setting: Setting<'a>,
     /// How often.
     pub times: usize,
@@ -101,25 +99,19 @@ impl std::fmt::Debug for Plan<'_> {
 /// # Errors
 /// A case does not come out right: what it would say of speed is worth nothing.
 pub fn speeds(plan: Plan<'_>, watch: Watch<'_>) -> anyhow::Result<Speeds> {
-    let without = Payload {
-        objects: Vec::new(),
-        ..plan.setting.payload.clone()
-    };
-    let bulk = [(true, plan.setting.payload), (false, &without)];
-    let bulk = bulk.map(|(probes, payload)| measure_bulk(plan, watch, payload, probes));
     let mut speeds = Speeds {
         schema: SCHEMA,
         kernel: plan.kernel.to_string(),
         release: plan.image.release.clone(),
         accel: plan.setting.accel,
         times: plan.times,
-        bulk: bulk.into_iter().collect::<Result<_, _>>()?,
+        bulk: measure_bulk(plan, watch)?,
         scenario_ms: BTreeMap::new(),
         held_urb_ns: None,
         voice: Vec::new(),
     };
     for scenario in scenarios::all().iter().filter(|s| s.is_outside()) {
-        let results = run_often(plan, watch, scenario, plan.setting)?;
+        let results = run_often(plan, watch, scenario)?;
         let times = results.iter().filter_map(|r| r.timings.scenario_ms);
         if let Some(spread) = Spread::of(times.collect()) {
             speeds.scenario_ms.insert(scenario.name.clone(), spread);
@@ -136,12 +128,11 @@ fn run_often(
     plan: Plan<'_>,
     watch: Watch<'_>,
     scenario: &Scenario,
-    setting: Setting<'_>,
 ) -> anyhow::Result<Vec<CaseResult>> {
     let mut results = Vec::new();
     for time in 0..plan.times {
         (plan.setting.line)(&format!("{} {} of {}", scenario.name, time + 1, plan.times));
-        let result = case::run(plan.kernel, plan.image, setting, scenario, watch);
+        let result = case::run(plan.kernel, plan.image, plan.setting, scenario, watch);
         let CaseResult { class, outcome, .. } = &result;
         ensure!(
             class.is_right(),
@@ -153,20 +144,11 @@ fn run_often(
     Ok(results)
 }
 
-fn measure_bulk(
-    plan: Plan<'_>,
-    watch: Watch<'_>,
-    payload: &Payload,
-    probes: bool,
-) -> anyhow::Result<Bulk> {
+fn measure_bulk(plan: Plan<'_>, watch: Watch<'_>) -> anyhow::Result<Bulk> {
     let scenario = scenarios::bulk(plan.messages);
     let is_transfer = |step: &Step| matches!(step, Step::Transfer { .. });
     let at = scenario.steps.iter().position(is_transfer);
-    let setting = Setting {
-        payload,
-        ..plan.setting
-    };
-    let results = run_often(plan, watch, &scenario, setting)?;
+    let results = run_often(plan, watch, &scenario)?;
     let took = |result: &CaseResult| {
         let period = result.evidence.steps.get(at?)?;
         u64::try_from((period.ended_ns - period.began_ns) / 1_000_000).ok()
@@ -175,7 +157,6 @@ fn measure_bulk(
     let per_second = |number: u64| Some(number * 1000 / transfer_ms?.median.max(1));
     let messages = u64::from(plan.messages);
     Ok(Bulk {
-        probes,
         messages: plan.messages,
         message_bytes: scenarios::BULK_BYTES,
         transfer_ms,

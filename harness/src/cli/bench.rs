@@ -30,7 +30,7 @@ enum Command {
     Kills(KillOptions),
     /// What the probes cost on one kernel, as JSON: throughput with and without, time of each program, memory of each map
     Cost(super::cost::Options),
-    /// How fast USB goes on one kernel, as JSON: bulk messages with and without probes, each scenario, a held URB's latency, voice
+    /// How fast USB goes on one kernel, as JSON: bulk messages, each scenario, a held URB's latency, voice
     Usb(super::bulk::Options),
 }
 
