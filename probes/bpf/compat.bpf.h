@@ -133,6 +133,7 @@ struct usb_iso_packet_descriptor {
 
 struct urb {
 	int unlinked;
+	atomic_t use_count;
 	struct usb_device *dev;
 	unsigned int pipe;
 	__u32 actual_length;

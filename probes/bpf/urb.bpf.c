@@ -12,7 +12,9 @@
  *
  * Completions come in softirq context, and URBs towards the host are submitted again there, in the
  * middle of another submission or of another program. So what is counted of them is counted at
- * completion alone, where nothing is missed.
+ * completion alone, where nothing is missed. Where no program sees completions without missing some
+ * (kprobes, in a kernel that passes them over in the middle of another program), only what tasks
+ * submit is counted: nothing interrupts another program there.
  */
 #include "compat.bpf.h"
 #include "drops.bpf.h"
@@ -44,6 +46,9 @@ enum kind {
 #ifndef ONE_COMPLETION
 #define ONE_COMPLETION 1
 #endif
+
+/* Does a program see URBs end? Set by the loader. If not, what begins is counted and nothing else. */
+const volatile __u64 sees_ends = 1;
 
 struct urb_key {
 	__u16 hci;
@@ -150,23 +155,33 @@ static __always_inline bool was_deferred(__u64 address, const struct device_valu
 	return deferred;
 }
 
-static __always_inline int handle_submit(const struct urb *urb)
+/* Says where an URB from the host goes; 0 if it is none, or not a controller's. */
+static __always_inline struct device_value *sent_to(const struct urb *urb, struct flight *flight)
 {
 	unsigned int pipe = BPF_CORE_READ(urb, pipe);
-	__u64 address = address_of(urb), device_address;
+	struct device_value *device;
+
+	if (pipe & PIPE_IN)
+		return 0;
+	flight->device = device_of(urb);
+	device = bpf_map_lookup_elem(&urb_devices, &flight->device);
+	if (!device)
+		return 0;
+	flight->key.hci = device->hci;
+	flight->key.kind = pipe >> PIPE_KIND_SHIFT;
+	return device;
+}
+
+static __always_inline int handle_submit(const struct urb *urb)
+{
+	__u64 address = address_of(urb);
 	struct device_value *device;
 	struct flight flight = {};
 	struct urb_count *count;
 
-	if (pipe & PIPE_IN)
-		return 0;
-	device_address = device_of(urb);
-	device = bpf_map_lookup_elem(&urb_devices, &device_address);
+	device = sent_to(urb, &flight);
 	if (!device)
 		return 0;
-	flight.device = device_address;
-	flight.key.hci = device->hci;
-	flight.key.kind = pipe >> PIPE_KIND_SHIFT;
 	if (flight.key.kind == KIND_CONTROL && is_standard_request(urb))
 		return 0;
 	count = count_of(&flight.key);
@@ -175,6 +190,8 @@ static __always_inline int handle_submit(const struct urb *urb)
 	count->submitted += 1;
 	if (was_deferred(address, device))
 		count->deferred += 1;
+	if (!sees_ends)
+		return 0;
 	flight.since = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&urb_flights, &address, &flight, BPF_ANY))
 		count_drop(DROP_MAP_FULL);
@@ -205,13 +222,33 @@ static __always_inline int handle_anchor(const struct urb *urb)
 	return 0;
 }
 
+/*
+ * Without ends: usbcore uses an URB that it has taken until it has been given back, which is after its
+ * mark was taken off. So one that nobody uses was refused. What the driver marks is no standard request.
+ */
+static __always_inline int handle_unanchor_unused(const struct urb *urb)
+{
+	struct flight flight = {};
+	struct urb_count *count;
+
+	if (BPF_CORE_READ(urb, use_count.counter) || !sent_to(urb, &flight))
+		return 0;
+	count = count_of(&flight.key);
+	if (count)
+		count->refused += 1;
+	return 0;
+}
+
 /* An URB whose mark is taken off while it is under way was refused: a completed one is not any more. */
 static __always_inline int handle_unanchor(const struct urb *urb)
 {
 	__u64 address = address_of(urb);
-	struct flight *flight = bpf_map_lookup_elem(&urb_flights, &address);
+	struct flight *flight;
 	struct urb_count *count;
 
+	if (!sees_ends)
+		return handle_unanchor_unused(urb);
+	flight = bpf_map_lookup_elem(&urb_flights, &address);
 	if (!flight)
 		return 0;
 	count = count_of(&flight->key);

@@ -12,7 +12,9 @@ use crate::FAMILIES;
 use crate::attach::{attach, one_line};
 use crate::choose::{Choice, choose};
 use crate::find::{Target, find};
-use crate::hooks::{Feed, Hook, PARTIAL, Partial, SCO_FLOWCTL, UNREGISTER, USER_CHANNEL, hooks_of};
+use crate::hooks::{
+    Feed, GIVEBACK, Hook, PARTIAL, Partial, SCO_FLOWCTL, UNREGISTER, USER_CHANNEL, hooks_of,
+};
 use crate::load::{Loaded, Options, Settled, Shared};
 use crate::log::Capture;
 use crate::surface::Surface;
@@ -179,16 +181,21 @@ impl Attempt<'_> {
     }
 
     /// The words of `struct config` in `bpf/config.bpf.h`.
-    fn configuration(&self, plan: &Plan) -> Option<[u64; 4]> {
+    fn configuration(&self, plan: &Plan) -> Option<Vec<u64>> {
         match self.family {
             Family::Credits | Family::Latency | Family::Hci => {
                 let returns = |kind| matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe);
                 let returns = chosen(plan).any(|(_, _, kind, _)| returns(kind));
                 let flags = [UNREGISTER, SCO_FLOWCTL, USER_CHANNEL];
                 let [going, sco_flowctl, user_channel] = flags.map(|flag| self.surface.flag(flag));
-                Some([going, sco_flowctl, user_channel, u64::from(returns)])
+                Some(vec![going, sco_flowctl, user_channel, u64::from(returns)])
             }
-            Family::Socket | Family::Buffer | Family::Urb | Family::Probe => None,
+            // `sees_ends` in `bpf/urb.bpf.c`.
+            Family::Urb => {
+                let sees_ends = chosen(plan).any(|(hook, ..)| hook.event == GIVEBACK);
+                Some(vec![u64::from(sees_ends)])
+            }
+            Family::Socket | Family::Buffer | Family::Probe => None,
         }
     }
 

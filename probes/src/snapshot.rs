@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::attach::{Attached, one_line, program};
 use crate::decode::{self, DecodeError, Entry};
 use crate::find::Target;
-use crate::hooks::MISSES_NOTHING;
+use crate::hooks::{GIVEBACK, MISSES_NOTHING};
 use crate::load::{Loaded, Probes};
 use crate::sys::recursion_misses;
 use metrics::AttachKind;
@@ -124,19 +124,16 @@ impl Loaded {
 
     fn read_urbs(&self, snapshot: &mut Snapshot) -> Result<(), SnapshotError> {
         let sees_ends = |(_, _, attached): &(AttachKind, Target, Attached)| {
-            is_of_event(&attached.prog, "usb_giveback")
+            is_of_event(&attached.prog, GIVEBACK)
         };
-        if !self.attached.iter().any(sees_ends) {
-            // Without the ends of URBs, those that have begun say nothing.
-            return Ok(());
-        }
+        let sees_ends = self.attached.iter().any(sees_ends);
         let mut devices = decode::urb::Devices::new();
         self.read_map("urb_devices", |entries| {
             devices = decode::urb::devices(entries)?;
             Ok(())
         })?;
         self.read_map("urb_counts", |entries| {
-            decode::urb::counts(entries, &devices, snapshot)
+            decode::urb::counts(entries, &devices, sees_ends, snapshot)
         })?;
         self.read_map("urb_flights", |entries| {
             decode::urb::flights(entries, &devices, snapshot)

@@ -286,11 +286,11 @@ mod tests {
         assert_eq!(submitted.unwrap().programs, [expected]);
     }
 
-    /// Check that a family that cannot see its completions has no metric at all, also of those that are counted elsewhere.
+    /// Check that a family that does not learn of devices has no metric at all, also of those that are counted elsewhere.
     #[test]
     fn metric_falls_with_what_its_family_needs() {
         let submit = || program("fentry/usb_submit_urb", None);
-        let giveback = |severity| program("kprobe/__usb_hcd_giveback_urb", severity);
+        let devices = |severity| program("kprobe/hci_sock_dev_event", severity);
         let states = |programs| {
             let metrics = metric_verdicts("urb", &verdict(programs));
             let submitted = metrics
@@ -299,9 +299,9 @@ mod tests {
             let submitted = submitted.unwrap();
             (submitted.state, submitted.missing.len())
         };
-        let blind = vec![submit(), giveback(Some(Severity::Lies))];
+        let blind = vec![submit(), devices(Some(Severity::Lies))];
         assert_eq!(states(blind), (State::No, 1));
-        assert_eq!(states(vec![submit(), giveback(None)]), (State::Yes, 0));
+        assert_eq!(states(vec![submit(), devices(None)]), (State::Yes, 0));
     }
 
     /// Check that a metric lacks series where the member that they need is gone, and another metric does not.

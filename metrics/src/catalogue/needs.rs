@@ -16,11 +16,7 @@ pub static SOMETIMES_VOID: &[&str] = &["bluetooth:hci_send_frame"];
 #[must_use]
 pub fn needed_by(family: Family) -> &'static [&'static str] {
     match family {
-        Family::Urb => &[
-            "usbcore:usb_submit_urb",
-            "usbcore:__usb_hcd_giveback_urb",
-            "bluetooth:hci_sock_dev_event",
-        ],
+        Family::Urb => &["usbcore:usb_submit_urb", "bluetooth:hci_sock_dev_event"],
         _ => &[],
     }
 }

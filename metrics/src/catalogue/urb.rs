@@ -35,15 +35,21 @@ const GIVEBACK: &[&str] = &[
     "usbcore:usb_hcd_giveback_urb",
 ];
 
-/// What every metric of the family says.
-const ALL: &[&str] = &[
+const STANDARD_REQUESTS: &str = "Standard control requests (to set an alternate setting, say) are usbcore's and not counted; \
+     class and vendor requests, which carry commands and firmware, are.";
+
+/// What every metric of URBs that ended says.
+const ENDS: &[&str] = &[
     "URBs that were under way when the probes were loaded are in none of the metrics, nor are those \
      that end when their device is gone already.",
-    "Standard control requests (to set an alternate setting, say) are usbcore's and not counted; \
-     class and vendor requests, which carry commands and firmware, are.",
-    "Completions come in softirq context, where a kprobe misses what interrupts another program: on \
-     kernels without BTF of modules (5.10) the family is absent.",
+    STANDARD_REQUESTS,
+    NO_ENDS,
 ];
+
+const NO_ENDS: &str = "Completions come in softirq context, where the kernel passes a kprobe's program over, and counts \
+     it nowhere, if it interrupts another program: on kernels without BTF of modules (5.10), where \
+     there is no other place to see them, the metrics of completions are absent. Those of submissions, \
+     which come from tasks, are exact there too.";
 
 /// URBs that were submitted.
 pub static URB_SUBMITTED: Metric = Metric {
@@ -57,7 +63,7 @@ pub static URB_SUBMITTED: Metric = Metric {
               ones (bluetooth_urb_refused_total) included. Requests towards the host, which arm an \
               endpoint and are submitted again and again, are counted when they complete.",
     functions: SUBMIT,
-    caveats: ALL,
+    caveats: &[STANDARD_REQUESTS],
 };
 
 /// URBs that were not taken.
@@ -91,7 +97,7 @@ pub static URB_COMPLETED: Metric = Metric {
               mended by trying again is not seen. Isochronous URBs are ok whatever became of their \
               packets (bluetooth_urb_isoc_packets_total).",
     functions: GIVEBACK,
-    caveats: ALL,
+    caveats: ENDS,
 };
 
 /// Bytes that URBs moved.
@@ -105,7 +111,7 @@ pub static URB_BYTES: Metric = Metric {
     meaning: "Sum of urb.actual_length at completion, failed ones included: what went over the bus, \
               HCI headers and all, the eight bytes of a control request not.",
     functions: GIVEBACK,
-    caveats: ALL,
+    caveats: ENDS,
 };
 
 /// URBs under way.
@@ -118,8 +124,8 @@ pub static URB_IN_FLIGHT: Metric = Metric {
     help: "USB request blocks from the host that are submitted and have not ended",
     meaning: "Data that the controller has not taken. A series exists from the first submission on. \
               Requests towards the host are always under way: they wait for data.",
-    functions: &["usbcore:usb_submit_urb", "usbcore:__usb_hcd_giveback_urb"],
-    caveats: ALL,
+    functions: GIVEBACK,
+    caveats: ENDS,
 };
 
 /// Time from submission to completion.
@@ -134,8 +140,8 @@ pub static URB_LATENCY: Metric = Metric {
               from the host that ended, however it ended. It holds the wait in the host controller's \
               ring, the bus, the controller's own delay, and the time until the kernel handles the \
               completion. Requests towards the host wait for data by design: they have no latency.",
-    functions: &["usbcore:usb_submit_urb", "usbcore:__usb_hcd_giveback_urb"],
-    caveats: ALL,
+    functions: GIVEBACK,
+    caveats: ENDS,
 };
 
 /// Packets of isochronous URBs.
@@ -150,6 +156,7 @@ pub static URB_ISOC_PACKETS: Metric = Metric {
               included. A packet that went wrong is lost: nothing tries again.",
     functions: GIVEBACK,
     caveats: &[
+        NO_ENDS,
         "Of an URB that was taken back, packets that were not begun have the status EXDEV, or that of an earlier use.",
     ],
 };

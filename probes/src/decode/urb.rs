@@ -86,10 +86,11 @@ const COMPLETED: usize = 32;
 const ISO_PACKETS: usize = COMPLETED + 8 * OUTCOMES.len();
 const LATENCY: usize = ISO_PACKETS + 8 * OUTCOMES.len();
 
-/// Adds what `urb_counts` holds.
+/// Adds what `urb_counts` holds; what it says of URBs that ended only if a program sees that.
 pub(crate) fn counts(
     entries: &[Entry],
     devices: &Devices,
+    sees_ends: bool,
     snapshot: &mut Snapshot,
 ) -> Result<(), DecodeError> {
     for (key, values) in entries {
@@ -97,27 +98,39 @@ pub(crate) fn counts(
         if !key.exists(devices) {
             continue;
         }
-        let [hci, endpoint, direction] = key.labels();
-        let bytes = sum_at(values, 24)?;
-        snapshot.add(&URB_BYTES, &[hci, endpoint, direction], bytes);
-        for (status, number) in outcomes(values, COMPLETED)? {
-            let labels = [hci, endpoint, direction, ("status", status)];
-            snapshot.add(&URB_COMPLETED, &labels, number);
-        }
-        for (status, number) in outcomes(values, ISO_PACKETS)? {
-            let labels = [hci, direction, ("status", status)];
-            snapshot.add(&URB_ISOC_PACKETS, &labels, number);
+        if sees_ends {
+            ends(&key, values, snapshot)?;
         }
         if key.direction == "out" {
+            let [hci, endpoint, _] = key.labels();
             let labels = [hci, endpoint];
             snapshot.add(&URB_SUBMITTED, &labels, sum_at(values, 0)?);
             snapshot.add(&URB_REFUSED, &labels, sum_at(values, 8)?);
             snapshot.add(&URB_DEFERRED, &labels, sum_at(values, 16)?);
-            snapshot.set(&URB_IN_FLIGHT, &labels, 0);
-            let sum = sum_of_words(values, LATENCY, TIMES_BYTES)?;
-            if let Some(latency) = times(&URB_LATENCY, &sum, 0)? {
-                snapshot.insert(&URB_LATENCY, &labels, latency);
-            }
+        }
+    }
+    Ok(())
+}
+
+/// What a `struct urb_count` says of URBs that ended.
+fn ends(key: &Key, values: &[Vec<u8>], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+    let [hci, endpoint, direction] = key.labels();
+    let bytes = sum_at(values, 24)?;
+    snapshot.add(&URB_BYTES, &[hci, endpoint, direction], bytes);
+    for (status, number) in outcomes(values, COMPLETED)? {
+        let labels = [hci, endpoint, direction, ("status", status)];
+        snapshot.add(&URB_COMPLETED, &labels, number);
+    }
+    for (status, number) in outcomes(values, ISO_PACKETS)? {
+        let labels = [hci, direction, ("status", status)];
+        snapshot.add(&URB_ISOC_PACKETS, &labels, number);
+    }
+    if key.direction == "out" {
+        let labels = [hci, endpoint];
+        snapshot.set(&URB_IN_FLIGHT, &labels, 0);
+        let sum = sum_of_words(values, LATENCY, TIMES_BYTES)?;
+        if let Some(latency) = times(&URB_LATENCY, &sum, 0)? {
+            snapshot.insert(&URB_LATENCY, &labels, latency);
         }
     }
     Ok(())
@@ -194,7 +207,7 @@ mod tests {
         let mut snapshot = Snapshot::new();
         let counted = vec![value([5, 1, 0, 70], 5, 3), value([2, 0, 3, 30], 5, 1)];
         let entries = [(key(1, 3, 0), counted.clone()), (key(2, 3, 0), counted)];
-        counts(&entries, &devices, &mut snapshot).unwrap();
+        counts(&entries, &devices, true, &mut snapshot).unwrap();
         let flight = [words(&[9, 0x1000]), key(1, 3, 0)].concat();
         let gone = [words(&[9, 0x2000]), key(1, 3, 0)].concat();
         let flying = [(words(&[1]), vec![flight]), (words(&[2]), vec![gone])];
@@ -213,6 +226,23 @@ mod tests {
         );
     }
 
+    /// Check that a kernel that shows no ends has what is known of beginnings, and nothing else.
+    #[test]
+    fn counts_without_ends_are_those_of_beginnings() {
+        let devices: Devices = [(0x1000, 1)].into();
+        let mut snapshot = Snapshot::new();
+        let entries = [(key(1, 0, 0), vec![value([5, 2, 1, 0], 0, 0)])];
+        counts(&entries, &devices, false, &mut snapshot).unwrap();
+        assert_eq!(
+            render(&snapshot),
+            [
+                r#"bluetooth_urb_deferred_total{endpoint="isoc",hci="hci1"} 1"#,
+                r#"bluetooth_urb_refused_total{endpoint="isoc",hci="hci1"} 2"#,
+                r#"bluetooth_urb_submitted_total{endpoint="isoc",hci="hci1"} 5"#,
+            ]
+        );
+    }
+
     proptest! {
         /// Check that no bytes make decoding panic.
         #[test]
@@ -224,7 +254,7 @@ mod tests {
             let mut snapshot = Snapshot::new();
             let devices: Devices = (0..300).map(|n| (u64::from(n), n)).collect();
             let _ = super::devices(&entries);
-            let _ = counts(&entries, &devices, &mut snapshot);
+            let _ = counts(&entries, &devices, true, &mut snapshot);
             let _ = flights(&entries, &devices, &mut snapshot);
         }
     }

@@ -89,6 +89,8 @@ const ENTRY: &[&[AttachKind]] = &[&[Fentry], &[Kprobe]];
 /// For programs that need the result alone.
 const RETURN: &[&[AttachKind]] = &[&[Fexit], &[Kretprobe]];
 
+pub(crate) use urb::GIVEBACK;
+
 /// Head of the list of all devices.
 pub(crate) const DEVICE_LIST: &str = "hci_dev_list";
 

@@ -27,6 +27,18 @@ const EVERYTHING: &[Feed] = &[
     all_of(&URB_DEFERRED),
 ];
 
+/// What is known of URBs when they end. In a kernel that shows no ends, the rest is right all the same.
+const ENDS: &[Feed] = &[
+    all_of(&URB_COMPLETED),
+    all_of(&URB_BYTES),
+    all_of(&URB_IN_FLIGHT),
+    all_of(&URB_LATENCY),
+    all_of(&URB_ISOC_PACKETS),
+];
+
+/// The event of URBs that end.
+pub(crate) const GIVEBACK: &str = "usb_giveback";
+
 /// The events.
 pub(super) const HOOKS: &[Hook] = &[
     Hook {
@@ -38,12 +50,12 @@ pub(super) const HOOKS: &[Hook] = &[
         feeds: EVERYTHING,
     },
     Hook {
-        event: "usb_giveback",
+        event: GIVEBACK,
         module: "usbcore",
         symbol: "__usb_hcd_giveback_urb",
         variants: ENTRY,
         structs: &["urb"],
-        feeds: EVERYTHING,
+        feeds: ENDS,
     },
     Hook {
         event: "usb_anchor_urb",
@@ -58,7 +70,7 @@ pub(super) const HOOKS: &[Hook] = &[
         module: "usbcore",
         symbol: "usb_unanchor_urb",
         variants: ENTRY,
-        structs: &[],
+        structs: &["urb", "usb_device"],
         feeds: &[all_of(&URB_REFUSED), all_of(&URB_IN_FLIGHT)],
     },
     Hook {
