@@ -5,6 +5,7 @@ use std::path::Path;
 use libbpf_rs::{Link, Object, ProgramMut, TracepointCategory};
 
 use crate::find::Target;
+use crate::sys::attach_kprobe_at;
 use crate::tracefs::{ReturnProbe, Tracefs};
 use metrics::AttachKind;
 
@@ -33,16 +34,9 @@ pub(crate) fn attach(
         AttachKind::Fentry | AttachKind::Fexit => {
             (Some(program.attach_trace().map_err(one_line)?), None)
         }
-        AttachKind::Kprobe => (
-            Some(
-                program
-                    .attach_kprobe(false, &target.spec)
-                    .map_err(one_line)?,
-            ),
-            None,
-        ),
+        AttachKind::Kprobe => (Some(attach_kprobe(&program, false, target)?), None),
         AttachKind::Kretprobe => {
-            let (link, probe) = attach_return(&program, prog, &target.spec)?;
+            let (link, probe) = attach_return(&program, prog, target)?;
             (Some(link), probe)
         }
     };
@@ -58,11 +52,28 @@ pub(crate) fn program<'obj>(object: &'obj Object, prog: &str) -> Option<ProgramM
     object.progs_mut().find(|program| program.name() == prog)
 }
 
+/// Attaches a program at a function's entry or return through perf: by its address if that is known. The
+/// kernel looks names up symbol by symbol before 6.2 (60443c88f3a8 "kallsyms: Improve the performance of
+/// `kallsyms_lookup_name()`"), a tenth of a second each under emulation.
+fn attach_kprobe(
+    program: &ProgramMut<'_>,
+    is_return: bool,
+    target: &Target,
+) -> Result<Link, String> {
+    match usize::try_from(target.address) {
+        Ok(address) if address > 0 => attach_kprobe_at(program, is_return, address)
+            .map_err(|error| format!("failed to attach kprobe at {}: {error}", target.spec)),
+        _ => program
+            .attach_kprobe(is_return, &target.spec)
+            .map_err(one_line),
+    }
+}
+
 /// Attaches a return probe: through tracefs, or where that is not mounted, through perf.
 fn attach_return(
     program: &ProgramMut<'_>,
     prog: &str,
-    spec: &str,
+    target: &Target,
 ) -> Result<(Link, Option<ReturnProbe>), String> {
     let Some(tracefs) = Tracefs::find() else {
         let mount_point = Path::new("/sys/kernel/tracing").display();
@@ -70,10 +81,12 @@ fn attach_return(
             prog,
             "no tracefs at {mount_point}: few blocked calls at once can be followed"
         );
-        return Ok((program.attach_kprobe(true, spec).map_err(one_line)?, None));
+        return Ok((attach_kprobe(program, true, target)?, None));
     };
-    let probe = ReturnProbe::create(&tracefs, prog, spec)
-        .map_err(|error| format!("failed to make a return probe at {spec}: {error}"))?;
+    let probe = ReturnProbe::create(&tracefs, prog, &target.place()).map_err(|error| {
+        let spec = &target.spec;
+        format!("failed to make a return probe at {spec}: {error}")
+    })?;
     let category = TracepointCategory::Custom(probe.group.clone());
     let link = program
         .attach_tracepoint(category, &probe.event)

@@ -20,6 +20,14 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Where a kprobe goes, as tracefs takes it: the address, which the kernel need not look up, or the name.
+    pub(crate) fn place(&self) -> String {
+        match self.address {
+            0 => self.spec.clone(),
+            address => format!("{address:#x}"),
+        }
+    }
+
     /// The module that the symbol is in; `None`: the kernel itself.
     pub(crate) fn module(&self) -> Option<&str> {
         self.spec.split_once(':').map(|(module, _)| module)
@@ -207,6 +215,15 @@ mod tests {
             Some(Ok((home, target))) => format!("{home} {} {:#x}", target.spec, target.address),
             Some(Err(why)) => why.to_string(),
         }
+    }
+
+    /// Check that a kprobe goes to an address where one is known, and else to a name.
+    #[rstest]
+    #[case::known(0xffff_ffff_c009_1c70, "0xffffffffc0091c70")]
+    #[case::hidden(0, "bluetooth:f")]
+    fn place_is_the_address_if_that_is_known(#[case] address: u64, #[case] place: &str) {
+        let spec = "bluetooth:f".to_owned();
+        assert_eq!(Target { spec, address }.place(), place);
     }
 
     /// Check that BTF answers where it describes a function once, and leaves all else to the symbols.

@@ -6,15 +6,17 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use libbpf_rs::{AsRawLibbpf, Link, ProgramMut};
 use libbpf_sys::{
     BPF_F_SLEEPABLE, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING, BPF_STATS_RUN_TIME,
     BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, bpf_attach_type, bpf_btf_get_fd_by_id,
-    bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info, bpf_enable_stats,
+    bpf_btf_get_info_by_fd, bpf_btf_get_next_id, bpf_btf_info, bpf_enable_stats, bpf_kprobe_opts,
     bpf_prog_get_info_by_fd, bpf_prog_info, bpf_prog_load, bpf_prog_load_opts,
-    bpf_prog_test_run_opts, bpf_program, bpf_test_run_opts, libbpf_prog_handler_opts,
-    libbpf_register_prog_handler, libbpf_unregister_prog_handler,
+    bpf_prog_test_run_opts, bpf_program, bpf_program__attach_kprobe_opts, bpf_test_run_opts,
+    libbpf_prog_handler_opts, libbpf_register_prog_handler, libbpf_unregister_prog_handler,
 };
 
 /// Runs of a program that the kernel skipped, because it was already running on that CPU.
@@ -36,6 +38,29 @@ pub(crate) fn prog_info(prog: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
         return Err(io::Error::from_raw_os_error(-result));
     }
     Ok(info)
+}
+
+/// Attaches a program at the entry or return of the function at an address.
+///
+/// An empty name makes the offset an address. Kernel: v6.12 kernel/trace/trace_event_perf.c perf_kprobe_init().
+pub(crate) fn attach_kprobe_at(
+    program: &ProgramMut<'_>,
+    is_return: bool,
+    address: usize,
+) -> io::Result<Link> {
+    let options = bpf_kprobe_opts {
+        sz: size_of::<bpf_kprobe_opts>() as u64,
+        offset: address as u64,
+        retprobe: is_return,
+        ..Default::default()
+    };
+    let raw = program.as_libbpf_object().as_ptr();
+    // SAFETY: `raw` is a program of libbpf's that is loaded and outlives the call, as do the empty name,
+    // which ends with 0, and the options, whose size is theirs.
+    let link = unsafe { bpf_program__attach_kprobe_opts(raw, c"".as_ptr(), &raw const options) };
+    let link = NonNull::new(link).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: libbpf just made this link and nobody else has it.
+    Ok(unsafe { Link::from_ptr(link) })
 }
 
 /// Has the kernel count runs and times of all programs, while the descriptor is open.

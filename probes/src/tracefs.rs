@@ -81,7 +81,7 @@ pub(crate) struct ReturnProbe {
 }
 
 impl ReturnProbe {
-    /// Makes a return probe at `module:symbol`.
+    /// Makes a return probe at `module:symbol` or at an address.
     pub(crate) fn create(tracefs: &Tracefs, event: &str, target: &str) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
