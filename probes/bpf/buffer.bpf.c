@@ -8,9 +8,9 @@
  * away before that; the entry of hci_send_frame, where a packet's memory goes back to its socket; and
  * bt_sock_unlink, where a socket ends.
  * Cost: sock_alloc_send_pskb serves Unix and packet sockets too, for which nothing but the family is
- * read (and with kprobes, one look-up more at the return). A Bluetooth message, some ten reads and
- * one look-up; a packet, two reads and, if it has a socket, one look-up in a map that is empty unless
- * some buffer is full.
+ * looked at (and with kprobes, one look-up more at the return). A Bluetooth message, one look-up in an
+ * array; a packet that has a socket, one in a hash map that is empty unless some buffer is full. With
+ * kprobes each member of the kernel's structures is a read too, some ten a message and one a packet.
  */
 #include "compat.bpf.h"
 #include "drops.bpf.h"
@@ -97,14 +97,14 @@ struct {
 	__type(value, struct call);
 } buffer_calls SEC(".maps");
 
-static __always_inline bool is_bluetooth(const struct sock *sk)
+static __always_inline bool is_bluetooth(bool typed, const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, __sk_common.skc_family) == AF_BLUETOOTH;
+	return READ(typed, sk, __sk_common.skc_family) == AF_BLUETOOTH;
 }
 
-static __always_inline struct buffer *buffer_of(const struct sock *sk)
+static __always_inline struct buffer *buffer_of(bool typed, const struct sock *sk)
 {
-	__u32 proto = BPF_CORE_READ(sk, sk_protocol);
+	__u32 proto = READ(typed, sk, sk_protocol);
 	struct buffer *buffer = bpf_map_lookup_elem(&buffer_counts, &proto);
 
 	if (!buffer)
@@ -113,9 +113,9 @@ static __always_inline struct buffer *buffer_of(const struct sock *sk)
 }
 
 /* Bytes that a socket's unsent messages occupy. */
-static __always_inline __s64 occupied(const struct sock *sk)
+static __always_inline __s64 occupied(bool typed, const struct sock *sk)
 {
-	return (__s64)BPF_CORE_READ(sk, sk_wmem_alloc.refs.counter) - WMEM_BIAS;
+	return (__s64)READ(typed, sk, sk_wmem_alloc.refs.counter) - WMEM_BIAS;
 }
 
 static __always_inline void add_to(__u64 *buckets, const __u32 *bounds, int count, __u64 value)
@@ -129,11 +129,11 @@ static __always_inline void add_to(__u64 *buckets, const __u32 *bounds, int coun
 	}
 }
 
-static __always_inline void count_message(const struct sock *sk)
+static __always_inline void count_message(bool typed, const struct sock *sk)
 {
-	struct buffer *buffer = buffer_of(sk);
-	__s64 bytes = occupied(sk);
-	__s64 limit = BPF_CORE_READ(sk, sk_sndbuf);
+	struct buffer *buffer = buffer_of(typed, sk);
+	__s64 bytes = occupied(typed, sk);
+	__s64 limit = READ(typed, sk, sk_sndbuf);
 	__u64 fill;
 
 	if (!buffer)
@@ -151,23 +151,24 @@ static __always_inline void count_message(const struct sock *sk)
 }
 
 /* Is there no room for another message? The condition of sock_alloc_send_pskb. */
-static __always_inline bool is_full(const struct sock *sk)
+static __always_inline bool is_full(bool typed, const struct sock *sk)
 {
-	return occupied(sk) >= BPF_CORE_READ(sk, sk_sndbuf);
+	return occupied(typed, sk) >= READ(typed, sk, sk_sndbuf);
 }
 
 /* Remembers when a write first found the buffer full. */
-static __always_inline void note_full(const struct sock *sk)
+static __always_inline void note_full(bool typed, const struct sock *sk)
 {
-	__u64 key = address_of(sk);
-	__u64 now = bpf_ktime_get_ns();
+	__u64 key = (__u64)sk;
+	__u64 now;
 
 	/*
 	 * Of RFCOMM's messages none reaches a driver: their bytes are copied to the session's L2CAP
 	 * socket. When they go back is not seen.
 	 */
-	if (BPF_CORE_READ(sk, sk_protocol) == BTPROTO_RFCOMM || !is_full(sk))
+	if (!is_full(typed, sk) || READ(typed, sk, sk_protocol) == BTPROTO_RFCOMM)
 		return;
+	now = bpf_ktime_get_ns();
 	if (bpf_map_lookup_elem(&buffer_full, &key))
 		return;
 	if (bpf_map_update_elem(&buffer_full, &key, &now, BPF_NOEXIST)) {
@@ -175,37 +176,34 @@ static __always_inline void note_full(const struct sock *sk)
 		return;
 	}
 	/* A packet may have left between the look and the note, and seen no note. */
-	if (!is_full(sk))
+	if (!is_full(typed, sk))
 		bpf_map_delete_elem(&buffer_full, &key);
 }
 
-static __always_inline void count_alloc(const struct sock *sk, bool allocated, const int *errcode)
+/* There was no memory for a message, or no room and the write does not wait: errcode says which. */
+static __always_inline void count_failure(bool typed, const struct sock *sk, const int *errcode)
 {
 	struct buffer *buffer;
 	int error = 0;
 
-	if (allocated) {
-		count_message(sk);
-		return;
-	}
 	if (bpf_probe_read_kernel(&error, sizeof(error), errcode)) {
 		count_drop(DROP_READ_FAILED);
 		return;
 	}
 	if (error != -EAGAIN)
 		return;
-	buffer = buffer_of(sk);
+	buffer = buffer_of(typed, sk);
 	if (buffer)
 		buffer->TURNED_AWAY_FULL += 1;
 }
 
-static __always_inline void count_wait(const struct sock *sk, int ret)
+static __always_inline void count_wait(bool typed, const struct sock *sk, int ret)
 {
 	struct buffer *buffer;
 
 	if (ret != -EAGAIN)
 		return;
-	buffer = buffer_of(sk);
+	buffer = buffer_of(typed, sk);
 	if (buffer)
 		buffer->TURNED_AWAY_SUSPENDED += 1;
 }
@@ -218,7 +216,7 @@ static __always_inline struct call_key call_key(enum function function)
 static __always_inline void remember(enum function function, const struct sock *sk,
 				     const int *errcode)
 {
-	struct call call = {.sk = address_of(sk), .errcode = address_of(errcode)};
+	struct call call = {.sk = (__u64)sk, .errcode = (__u64)errcode};
 	struct call_key key = call_key(function);
 
 	if (bpf_map_update_elem(&buffer_calls, &key, &call, BPF_ANY))
@@ -239,10 +237,9 @@ static __always_inline bool recall(enum function function, struct call *call)
 }
 
 /* A packet goes to the driver: hci_send_frame gives its memory back (skb_orphan). */
-static __always_inline int handle_send(const struct sk_buff *skb)
+static __always_inline int handle_send(bool typed, const struct sk_buff *skb)
 {
-	const struct sock *sk = BPF_CORE_READ(skb, sk);
-	__u64 now = bpf_ktime_get_ns();
+	const struct sock *sk = READ(typed, skb, sk);
 	__u64 key = (__u64)sk;
 	struct times *times;
 	__u64 *since;
@@ -252,13 +249,13 @@ static __always_inline int handle_send(const struct sk_buff *skb)
 	if (!sk)
 		return 0;
 	since = bpf_map_lookup_elem(&buffer_full, &key);
-	if (!since || occupied(sk) - BPF_CORE_READ(skb, truesize) >= BPF_CORE_READ(sk, sk_sndbuf))
+	if (!since || occupied(typed, sk) - READ(typed, skb, truesize) >= READ(typed, sk, sk_sndbuf))
 		return 0;
-	ns = now - *since;
+	ns = bpf_ktime_get_ns() - *since;
 	/* Whoever deletes it counts it. */
 	if (bpf_map_delete_elem(&buffer_full, &key))
 		return 0;
-	proto = BPF_CORE_READ(sk, sk_protocol);
+	proto = READ(typed, sk, sk_protocol);
 	times = bpf_map_lookup_elem(&buffer_full_times, &proto);
 	if (times)
 		add_time(times, ns);
@@ -270,7 +267,7 @@ static __always_inline int handle_send(const struct sk_buff *skb)
 /* A socket ends. What is at its address next is another one. */
 static __always_inline int handle_unlink(const struct sock *sk)
 {
-	__u64 key = address_of(sk);
+	__u64 key = (__u64)sk;
 
 	bpf_map_delete_elem(&buffer_full, &key);
 	return 0;
@@ -279,8 +276,8 @@ static __always_inline int handle_unlink(const struct sock *sk)
 SEC("fentry/sock_alloc_send_pskb")
 int BPF_PROG(sock_alloc_send_pskb_fentry, struct sock *sk)
 {
-	if (is_bluetooth(sk))
-		note_full(sk);
+	if (is_bluetooth(FENTRY, sk))
+		note_full(FENTRY, sk);
 	return 0;
 }
 
@@ -291,13 +288,17 @@ int BPF_PROG(sock_alloc_send_pskb_fexit, struct sock *sk, unsigned long header_l
 {
 	const int *errcode = 0;
 
-	if (!is_bluetooth(sk))
+	if (!is_bluetooth(FENTRY, sk))
 		return 0;
+	if (skb) {
+		count_message(FENTRY, sk);
+		return 0;
+	}
 	/* 5.10 does not let a program have an argument that points to an int: it is read instead. */
 	if (bpf_probe_read_kernel(&errcode, sizeof(errcode), &ctx[4]))
 		count_drop(DROP_READ_FAILED);
 	else
-		count_alloc(sk, skb != 0, errcode);
+		count_failure(FENTRY, sk, errcode);
 	return 0;
 }
 
@@ -305,9 +306,9 @@ SEC("kprobe/sock_alloc_send_pskb")
 int BPF_KPROBE(sock_alloc_send_pskb_kprobe, struct sock *sk, unsigned long header_len,
 	       unsigned long data_len, int noblock, int *errcode)
 {
-	if (!is_bluetooth(sk))
+	if (!is_bluetooth(KPROBE, sk))
 		return 0;
-	note_full(sk);
+	note_full(KPROBE, sk);
 	remember(ALLOC, sk, errcode);
 	return 0;
 }
@@ -317,15 +318,19 @@ int BPF_KRETPROBE(sock_alloc_send_pskb_kretprobe, struct sk_buff *skb)
 {
 	struct call call;
 
-	if (recall(ALLOC, &call))
-		count_alloc((const void *)call.sk, skb != 0, (const void *)call.errcode);
+	if (!recall(ALLOC, &call))
+		return 0;
+	if (skb)
+		count_message(KPROBE, (const void *)call.sk);
+	else
+		count_failure(KPROBE, (const void *)call.sk, (const void *)call.errcode);
 	return 0;
 }
 
 SEC("fexit/bt_sock_wait_ready")
 int BPF_PROG(bt_sock_wait_ready_fexit, struct sock *sk, unsigned int flags, int ret)
 {
-	count_wait(sk, ret);
+	count_wait(FENTRY, sk, ret);
 	return 0;
 }
 
@@ -342,7 +347,7 @@ int BPF_KRETPROBE(bt_sock_wait_ready_kretprobe, int ret)
 	struct call call;
 
 	if (recall(WAIT, &call))
-		count_wait((const void *)call.sk, ret);
+		count_wait(KPROBE, (const void *)call.sk, ret);
 	else
 		count_drop(DROP_NO_ENTRY);
 	return 0;
@@ -351,13 +356,13 @@ int BPF_KRETPROBE(bt_sock_wait_ready_kretprobe, int ret)
 SEC("fentry/hci_send_frame")
 int BPF_PROG(hci_send_frame_fentry, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_send(skb);
+	return handle_send(FENTRY, skb);
 }
 
 SEC("kprobe/hci_send_frame")
 int BPF_KPROBE(hci_send_frame_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_send(skb);
+	return handle_send(KPROBE, skb);
 }
 
 SEC("fentry/bt_sock_unlink")

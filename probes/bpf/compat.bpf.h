@@ -223,21 +223,47 @@ struct hci_chan {
 #define HCI_EV_NUM_COMP_PKTS	0x13
 #define HCI_EV_LE_META		0x3e
 
-/* The packet indicator: bt_cb(skb)->pkt_type, the first byte of the control block in every release. */
-static __always_inline __u8 hci_skb_pkt_type(const struct sk_buff *skb)
-{
-	__u8 type = 0;
+/*
+ * A member of one of the kernel's structures. In fentry and fexit programs the verifier knows what arguments
+ * point to, and what these point to: a load does. To a kprobe program they are numbers, and a helper reads.
+ * `typed` says which of the two a handler serves: a constant, since handlers are inlined.
+ */
+#define READ(typed, pointer, member)                                                               \
+	((typed) ? (pointer)->member : BPF_CORE_READ(pointer, member))
 
-	bpf_core_read(&type, sizeof(type), &skb->cb[0]);
-	return type;
+/* Who calls a handler. */
+#define FENTRY true
+#define KPROBE false
+
+/*
+ * The first bytes of a packet's control block, which hold all that is asked of it. Only of use with the
+ * functions that follow.
+ */
+static __always_inline __u64 hci_skb_control(bool typed, const struct sk_buff *skb)
+{
+	const __u64 *control = (const void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+	__u64 read = 0;
+
+	if (typed)
+		return *control;
+	bpf_probe_read_kernel(&read, sizeof(read), control);
+	return read;
 }
 
-/* Does the packet come from the controller? bt_cb(skb)->incoming. */
-static __always_inline bool hci_skb_incoming(const struct sk_buff *skb)
+/* The packet indicator: bt_cb(skb)->pkt_type, the first byte of the control block in every release. */
+static __always_inline __u8 control_pkt_type(__u64 control)
 {
-	const struct bt_skb_cb *cb = (const void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+	return control;
+}
 
-	return BPF_CORE_READ_BITFIELD_PROBED(cb, incoming);
+/* Does the packet come from the controller? bt_cb(skb)->incoming, as a little-endian machine has it. */
+static __always_inline bool control_incoming(__u64 control)
+{
+	const struct bt_skb_cb *cb = 0;
+
+	control >>= 8 * bpf_core_field_offset(cb->incoming);
+	control <<= __CORE_RELO(cb, incoming, LSHIFT_U64);
+	return control >> __CORE_RELO(cb, incoming, RSHIFT_U64);
 }
 
 /* The device that a work item is a member of. */
@@ -257,22 +283,26 @@ static __always_inline __u64 address_of(const void *pointer)
 	return address;
 }
 
-/* Is the task that calls a kernel thread? */
-static __always_inline bool current_is_kthread(void)
+/*
+ * Is the task that calls a kernel thread? Kernels give its structure to programs that know its type since
+ * 5.11 (3ca1032ab7ab "bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID").
+ */
+static __always_inline bool current_is_kthread(bool typed)
 {
-	const struct task_struct *task = (const struct task_struct *)bpf_get_current_task();
+	const struct task_struct *task = typed ? bpf_get_current_task_btf() :
+						 (const void *)bpf_get_current_task();
 
-	return BPF_CORE_READ(task, flags) & PF_KTHREAD;
+	return READ(typed, task, flags) & PF_KTHREAD;
 }
 
-static __always_inline unsigned int hci_iso_cnt(const struct hci_dev *hdev)
+static __always_inline unsigned int hci_iso_cnt(bool typed, const struct hci_dev *hdev)
 {
-	return bpf_core_field_exists(hdev->iso_cnt) ? BPF_CORE_READ(hdev, iso_cnt) : 0;
+	return bpf_core_field_exists(hdev->iso_cnt) ? READ(typed, hdev, iso_cnt) : 0;
 }
 
-static __always_inline unsigned int hci_iso_pkts(const struct hci_dev *hdev)
+static __always_inline unsigned int hci_iso_pkts(bool typed, const struct hci_dev *hdev)
 {
-	return bpf_core_field_exists(hdev->iso_pkts) ? BPF_CORE_READ(hdev, iso_pkts) : 0;
+	return bpf_core_field_exists(hdev->iso_pkts) ? READ(typed, hdev, iso_pkts) : 0;
 }
 
 /* Has the kernel a pool for ISO packets? Since 6.0. */

@@ -14,24 +14,38 @@
 
 struct completed_entry {
 	__u16 handle;
-	__u16 count;
+	__u16 packets;
 };
 
-/*
- * Says how many entries an event of this length has. The host
- * trusts the length of the packet, not that in the header: hci_num_comp_pkts_evt. False: malformed.
- */
-static __always_inline bool completed_entries(const unsigned char *data, __u32 len, __u32 *entries)
-{
-	__u8 header[COMPLETED_HEADER_BYTES];
+/* What an event begins with. Of another event, the code alone means something. */
+struct completed_head {
+	__u8 code;
+	__u8 length;
+	__u8 entries;
+	struct completed_entry first;
+} __attribute__((packed));
 
-	if (len < sizeof(header) || bpf_probe_read_kernel(header, sizeof(header), data) ||
-	    len - sizeof(header) < header[2] * sizeof(struct completed_entry)) {
+/*
+ * Reads the beginning of an event; false if it cannot be read. What is beyond a short event's end is read
+ * with it: an skb's data are followed by more than that (struct skb_shared_info).
+ */
+static __always_inline bool read_completed_head(__u64 data, struct completed_head *head)
+{
+	return !bpf_probe_read_kernel(head, sizeof(*head), (const void *)data);
+}
+
+/*
+ * Has an event of this length all entries that it says it has? The host trusts the length of the packet,
+ * not that in the header: hci_num_comp_pkts_evt.
+ */
+static __always_inline bool is_whole(const struct completed_head *head, __u32 len)
+{
+	if (len < COMPLETED_HEADER_BYTES ||
+	    len - COMPLETED_HEADER_BYTES < head->entries * sizeof(struct completed_entry)) {
 		count_drop(DROP_MALFORMED);
 		return false;
 	}
-	*entries = header[2];
-	if (header[2] > MAX_HANDLES)
+	if (head->entries > MAX_HANDLES)
 		count_drop(DROP_TRUNCATED);
 	return true;
 }

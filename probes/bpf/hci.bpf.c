@@ -6,17 +6,15 @@
  * for each packet from one, before anything else looks at it; the return of hci_send_frame, for what
  * drivers refuse; and the work functions that run when a command is not answered or a controller has
  * to be reset.
- * Cost: a packet, some six reads, an array look-up and four additions; one to the driver also writes
- * and removes an entry of a hash map. Everything of one device lies in one element of one array.
+ * Cost: a packet, a look-up in an array and two additions; one to the driver, another such look-up.
+ * Commands and events are read, by one call each. With kprobes each member of the kernel's structures is
+ * a call too, some four a packet, and one to the driver writes and removes an entry of a hash map.
  */
 #include "compat.bpf.h"
 #include "config.bpf.h"
 #include "drops.bpf.h"
 #include "sending.bpf.h"
 #include "times.bpf.h"
-
-/* hciN has the lowest N that is free; devices from here on are counted as dropped. */
-#define MAX_DEVICES 32
 
 /* Packet indicators are 1 to 5; 0 counts what is neither. */
 #define KINDS 6
@@ -100,12 +98,12 @@ static __always_inline void increase(__u64 *counter, __u64 by)
 }
 
 /* The counters of a device, or 0 for one that goes or has no room. */
-static __always_inline struct device_counts *device_of(const struct hci_dev *hdev)
+static __always_inline struct device_counts *device_of(bool typed, const struct hci_dev *hdev)
 {
-	__u32 index = BPF_CORE_READ(hdev, id);
+	__u32 index = READ(typed, hdev, id);
 	struct device_counts *device;
 
-	if (hci_is_going(hdev))
+	if (hci_is_going(typed, hdev))
 		return 0;
 	device = bpf_map_lookup_elem(&hci_devices, &index);
 	if (!device)
@@ -246,12 +244,14 @@ static __always_inline void handle_event(struct device_counts *device, const uns
 	count_drop(DROP_MALFORMED);
 }
 
-static __always_inline int handle_packet(const struct hci_dev *hdev, const struct sk_buff *skb)
+static __always_inline int handle_packet(bool typed, const struct hci_dev *hdev,
+					 const struct sk_buff *skb)
 {
-	enum packet_way way = hci_skb_incoming(skb) ? RECEIVED : SENT;
-	struct device_counts *device = device_of(hdev);
-	__u32 len = BPF_CORE_READ(skb, len);
-	__u32 kind = hci_skb_pkt_type(skb);
+	struct device_counts *device = device_of(typed, hdev);
+	__u64 control = hci_skb_control(typed, skb);
+	enum packet_way way = control_incoming(control) ? RECEIVED : SENT;
+	__u32 kind = control_pkt_type(control);
+	__u32 len = READ(typed, skb, len);
 	__u64 packets = 1;
 
 	if (!device)
@@ -266,36 +266,56 @@ static __always_inline int handle_packet(const struct hci_dev *hdev, const struc
 	increase(&device->moved[way][kind].packets, packets);
 	increase(&device->moved[way][kind].bytes, len);
 	if (way == SENT) {
-		remember_sending(BPF_CORE_READ(hdev, id), kind, 0);
+		remember_sending(READ(typed, hdev, id), skb, kind, 0);
 		if (kind == HCI_COMMAND_PKT)
-			handle_command(device, BPF_CORE_READ(skb, data), len);
+			handle_command(device, READ(typed, skb, data), len);
 	} else if (kind == HCI_EVENT_PKT) {
-		handle_event(device, BPF_CORE_READ(skb, data), len);
+		handle_event(device, READ(typed, skb, data), len);
 	}
 	return 0;
 }
 
-/* The return of hci_send_frame: an error is the driver's, or says that the device does not run. */
-static __always_inline int handle_sent(int result)
+static __always_inline int count_refused(struct device_counts *device, __u32 kind)
 {
-	struct sending packet;
-	struct device_counts *device;
-	__u32 index, kind;
-
-	if (!take_sending(&packet) || result >= 0)
-		return 0;
-	index = packet.hci;
-	kind = packet.kind;
-	device = bpf_map_lookup_elem(&hci_devices, &index);
 	barrier_var(kind); /* what is checked is what is used */
 	if (device && kind < KINDS)
 		increase(&device->refused[kind], 1);
 	return 0;
 }
 
+/* The return of hci_send_frame: an error is the driver's, or says that the device does not run. */
+static __always_inline int handle_sent(const struct hci_dev *hdev, const struct sk_buff *skb, int result)
+{
+	struct device_counts *device;
+	struct sending packet;
+
+	if (result >= 0)
+		return 0;
+	device = device_of(FENTRY, hdev);
+	if (!device)
+		return 0;
+	if (!take_sending(hdev->id, skb, &packet)) {
+		count_drop(DROP_NO_ENTRY);
+		return 0;
+	}
+	return count_refused(device, packet.kind);
+}
+
+/* The same, where nothing tells which packet it is. */
+static __always_inline int handle_return(int result)
+{
+	struct sending packet;
+	__u32 index;
+
+	if (!take_sending_of_task(&packet) || result >= 0)
+		return 0;
+	index = packet.hci;
+	return count_refused(bpf_map_lookup_elem(&hci_devices, &index), packet.kind);
+}
+
 static __always_inline int handle_error(const struct hci_dev *hdev, enum hci_error error)
 {
-	struct device_counts *device = device_of(hdev);
+	struct device_counts *device = device_of(KPROBE, hdev);
 
 	if (!device)
 		return 0;
@@ -326,25 +346,25 @@ static __always_inline int handle_unregister(const struct hci_dev *hdev)
 SEC("fentry/hci_send_to_monitor")
 int BPF_PROG(hci_send_to_monitor_fentry, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_packet(hdev, skb);
+	return handle_packet(FENTRY, hdev, skb);
 }
 
 SEC("kprobe/hci_send_to_monitor")
 int BPF_KPROBE(hci_send_to_monitor_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_packet(hdev, skb);
+	return handle_packet(KPROBE, hdev, skb);
 }
 
 SEC("fexit/hci_send_frame")
 int BPF_PROG(hci_send_frame_fexit, struct hci_dev *hdev, struct sk_buff *skb, int result)
 {
-	return handle_sent(result);
+	return handle_sent(hdev, skb, result);
 }
 
 SEC("kretprobe/hci_send_frame")
 int BPF_KRETPROBE(hci_send_frame_kretprobe, int result)
 {
-	return handle_sent(result);
+	return handle_return(result);
 }
 
 #define ERROR_PROGRAMS(function, member, error)                                                    \

@@ -6,24 +6,23 @@
  * Where: hci_send_acl, hci_send_sco and hci_send_iso, where a packet enters its queue;
  * hci_send_to_monitor, which hci_send_frame calls for each packet to a driver and hci_rx_work for each
  * event; the return of hci_send_frame, for packets that the driver refuses; hci_conn_del.
- * Cost: a packet sent, two writes to hash maps, two look-ups and two deletions; an event, four reads. What is
- * remembered of a packet in its queue is dropped when the map is full; what is remembered of packets
- * in a controller goes with the link.
+ * Cost: a packet sent, one read of its header, a look-up in a hash map and some six in arrays; an event,
+ * one read, one more for each link but the first that it tells of, and a look-up for each. With kprobes
+ * each member of the kernel's structures is a read too, and a packet takes an entry of a hash map while
+ * it waits (queued.bpf.h) and another while it is handed over (sending.bpf.h). What is remembered of
+ * packets in a controller goes with the link.
  */
 #include "compat.bpf.h"
 #include "completed.bpf.h"
 #include "config.bpf.h"
 #include "drops.bpf.h"
+#include "queued.bpf.h"
 #include "sending.bpf.h"
 #include "times.bpf.h"
 
-/* hciN has the lowest N that is free; devices from here on are counted as dropped. */
-#define MAX_DEVICES 32
 /* Links of all devices together, and packets of one link in the controller, that are followed. */
 #define MAX_LINKS     128
 #define MAX_IN_FLIGHT 64
-/* Packets in queues of all links together that are followed. */
-#define MAX_QUEUED 4096
 
 enum link_kind {
 	KIND_ACL,
@@ -33,20 +32,6 @@ enum link_kind {
 	KIND_UNKNOWN, /* the host knows no such link: packets of a raw socket or of the user channel */
 	KINDS,
 };
-
-struct queued {
-	__u64 ns;
-	__u64 kind; /* enum link_kind */
-};
-
-/* By the address of the skb. An skb that is purged leaves its entry, which the next use of that
- * address replaces, or the map when it needs room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_QUEUED);
-	__type(key, __u64);
-	__type(value, struct queued);
-} latency_queued SEC(".maps");
 
 struct link_key {
 	__u16 hci;
@@ -108,27 +93,32 @@ static __always_inline struct latency *latency_of(__u16 hci, __u32 kind)
 	return kind < KINDS ? bpf_map_lookup_elem(&latency_times, &index) : 0;
 }
 
-static __always_inline int handle_queue(const struct sk_buff *skb, enum link_kind kind)
+static __always_inline int handle_queue(bool typed, const struct hci_conn *conn,
+					const struct sk_buff *skb, enum link_kind kind)
 {
 	struct queued queued = {.ns = bpf_ktime_get_ns(), .kind = kind};
-	__u64 key = address_of(skb);
 
-	if (bpf_map_update_elem(&latency_queued, &key, &queued, BPF_ANY))
-		count_drop(DROP_MAP_FULL);
+	/* Others cannot claim a place: not even the device need be read. */
+	put_queued(typed ? READ(typed, conn, hdev) : 0, skb, &queued);
 	return 0;
 }
 
-static __always_inline enum link_kind kind_of_chan(const struct hci_chan *chan)
+/* ACL packets are those of LE links, too. */
+static __always_inline int handle_queue_acl(bool typed, const struct hci_chan *chan,
+					    const struct sk_buff *skb)
 {
-	__u8 type = BPF_CORE_READ(chan, conn, type);
+	const struct hci_conn *conn = READ(typed, chan, conn);
+	__u8 type = READ(typed, conn, type);
 
-	return type == LE_LINK ? KIND_LE : KIND_ACL;
+	return handle_queue(typed, conn, skb, type == LE_LINK ? KIND_LE : KIND_ACL);
 }
 
-static __always_inline void user_link(const struct hci_dev *hdev, const struct link_key *key);
-static __always_inline bool user_counts_sco(const struct hci_dev *hdev, __u32 hci);
+static __always_inline void user_link(bool typed, const struct hci_dev *hdev,
+				      const struct link_key *key);
+static __always_inline bool user_counts_sco(bool typed, const struct hci_dev *hdev, __u32 hci);
 
-static __always_inline struct link *link_of(const struct hci_dev *hdev, const struct link_key *key)
+static __always_inline struct link *link_of(bool typed, const struct hci_dev *hdev,
+					    const struct link_key *key)
 {
 	struct link *link = bpf_map_lookup_elem(&latency_links, key);
 	__u32 zero = 0;
@@ -142,7 +132,7 @@ static __always_inline struct link *link_of(const struct hci_dev *hdev, const st
 	link = bpf_map_lookup_elem(&latency_links, key);
 	if (link)
 		link->kind = KIND_UNKNOWN;
-	user_link(hdev, key);
+	user_link(typed, hdev, key);
 	return link;
 }
 
@@ -159,19 +149,18 @@ static __always_inline bool is_continuation(__u8 type, __u16 header)
 }
 
 /* Ends the time in the queue. Fragments entered it together with the first of them. */
-static __always_inline void leave_queue(struct link *link, const struct sk_buff *skb, __u16 hci,
-					bool continues, __u64 now)
+static __always_inline void leave_queue(struct link *link, const struct hci_dev *hdev,
+					const struct sk_buff *skb, __u16 hci, bool continues,
+					__u64 now)
 {
-	__u64 key = address_of(skb);
-	struct queued *queued = bpf_map_lookup_elem(&latency_queued, &key);
 	struct latency *latency;
+	struct queued queued;
 
-	if (queued) {
-		link->queued_ns = queued->ns;
-		link->queued_kind = queued->kind;
+	if (take_queued(hdev, skb, &queued)) {
+		link->queued_ns = queued.ns;
+		link->queued_kind = queued.kind;
 		if (!link->followed && !link->unfollowed)
-			link->kind = queued->kind;
-		bpf_map_delete_elem(&latency_queued, &key);
+			link->kind = queued.kind;
 	} else if (!continues) {
 		link->queued_ns = 0;
 	}
@@ -194,52 +183,46 @@ static __always_inline void enter_controller(struct link *link, __u64 now)
 	link->followed += 1;
 }
 
-static __always_inline int handle_sent(const struct hci_dev *hdev, const struct sk_buff *skb,
-				       __u8 type)
+static __always_inline int handle_sent(bool typed, const struct hci_dev *hdev,
+				       const struct sk_buff *skb, __u8 type)
 {
-	struct link_key key = {.hci = BPF_CORE_READ(hdev, id)};
+	struct link_key key = {.hci = READ(typed, hdev, id)};
 	__u64 now = bpf_ktime_get_ns();
 	struct latency *latency;
 	struct link *link;
 	__u16 header;
 
-	if (BPF_CORE_READ(skb, len) < sizeof(header) ||
-	    bpf_probe_read_kernel(&header, sizeof(header), BPF_CORE_READ(skb, data))) {
+	if (READ(typed, skb, len) < sizeof(header) ||
+	    bpf_probe_read_kernel(&header, sizeof(header), READ(typed, skb, data))) {
 		count_drop(DROP_MALFORMED);
 		return 0;
 	}
 	key.handle = header & 0x0fff;
-	link = link_of(hdev, &key);
+	link = link_of(typed, hdev, &key);
 	if (!link) {
 		count_drop(DROP_MAP_FULL);
 		return 0;
 	}
-	leave_queue(link, skb, key.hci, is_continuation(type, header), now);
+	leave_queue(link, hdev, skb, key.hci, is_continuation(type, header), now);
 	/* Such packets are never completed. */
-	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(hdev) &&
-	    !user_counts_sco(hdev, key.hci))
+	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(typed, hdev) &&
+	    !user_counts_sco(typed, hdev, key.hci))
 		return 0;
 	enter_controller(link, now);
 	latency = latency_of(key.hci, link->kind);
 	if (latency)
 		__sync_fetch_and_add(&latency->sent, 1);
-	remember_sending(key.hci, type, key.handle);
+	remember_sending(key.hci, skb, type, key.handle);
 	return 0;
 }
 
-/* The return of hci_send_frame: what the driver refused is not in the controller. */
-static __always_inline int handle_return(int result)
+/* What the driver refused is not in the controller. */
+static __always_inline int leave_controller(const struct sending *packet)
 {
-	struct sending packet;
-	struct link_key key;
+	struct link_key key = {.hci = packet->hci, .handle = packet->handle};
+	struct link *link = bpf_map_lookup_elem(&latency_links, &key);
 	struct latency *latency;
-	struct link *link;
 
-	if (!take_sending(&packet) || result >= 0)
-		return 0;
-	key.hci = packet.hci;
-	key.handle = packet.handle;
-	link = bpf_map_lookup_elem(&latency_links, &key);
 	if (!link)
 		return 0;
 	if (link->unfollowed)
@@ -250,6 +233,23 @@ static __always_inline int handle_return(int result)
 	if (latency)
 		__sync_fetch_and_add(&latency->sent, -1);
 	return 0;
+}
+
+/* The return of hci_send_frame: an error is the driver's, or says that the device does not run. */
+static __always_inline int handle_sent_frame(const struct hci_dev *hdev, const struct sk_buff *skb,
+					     int result)
+{
+	struct sending packet;
+
+	return take_sending(hdev->id, skb, &packet) && result < 0 ? leave_controller(&packet) : 0;
+}
+
+/* The same, where nothing tells which packet it is. */
+static __always_inline int handle_return(int result)
+{
+	struct sending packet;
+
+	return take_sending_of_task(&packet) && result < 0 ? leave_controller(&packet) : 0;
 }
 
 /* A number of packets of one link have been completed. */
@@ -285,16 +285,12 @@ static __always_inline void complete(const struct link_key *key, __u32 packets, 
 		__sync_fetch_and_add(&latency->unmatched, packets - matched);
 }
 
-/* Completes what one entry of an event says. With numbers as arguments: the verifier looks at it once. */
-__noinline int complete_entry(__u32 hci, __u64 data, __u32 index, __u64 now)
+/* Completes packets of one link. With numbers as arguments, so that the verifier looks at it once. */
+__noinline int complete_link(__u32 hci, __u32 handle, __u32 packets, __u64 now)
 {
-	struct link_key key = {.hci = hci};
-	struct completed_entry entry;
+	struct link_key key = {.hci = hci, .handle = handle & 0x0fff};
 
-	if (!completed_entry(data, index, &entry))
-		return -1;
-	key.handle = entry.handle & 0x0fff;
-	complete(&key, entry.count, now);
+	complete(&key, packets, now);
 	return 0;
 }
 
@@ -314,58 +310,75 @@ static __always_inline void forget_link(const struct link_key *key, bool counts)
 
 #include "latency_user.bpf.h"
 
-static __always_inline int handle_completed(__u16 hci, const unsigned char *data, __u32 len)
+static __always_inline int handle_completed(__u32 hci, __u64 data, const struct completed_head *head)
 {
+	struct completed_entry entry = head->first;
 	__u64 now = bpf_ktime_get_ns();
-	__u32 entries;
 
-	if (!completed_entries(data, len, &entries))
-		return 0;
 	for (__u32 i = 0; i < MAX_HANDLES; i++) {
-		if (i >= entries || complete_entry(hci, (__u64)data, i, now))
+		if (i >= head->entries || (i && !completed_entry(data, i, &entry)))
 			return 0;
+		complete_link(hci, entry.handle, entry.packets, now);
 	}
 	return 0;
 }
 
-static __always_inline int handle_event(const struct hci_dev *hdev, const struct sk_buff *skb)
+static __always_inline int handle_event(bool typed, const struct hci_dev *hdev,
+					const struct sk_buff *skb)
 {
-	const unsigned char *data = BPF_CORE_READ(skb, data);
-	__u32 len = BPF_CORE_READ(skb, len);
-	__u16 hci = BPF_CORE_READ(hdev, id);
-	__u8 event[5];
+	__u64 data = (__u64)READ(typed, skb, data);
+	__u32 len = READ(typed, skb, len);
+	__u16 hci = READ(typed, hdev, id);
+	union {
+		struct completed_head completed;
+		__u8 bytes[sizeof(struct completed_head)];
+	} event;
 
-	if (!len || bpf_probe_read_kernel(event, 1, data))
+	if (!len || !read_completed_head(data, &event.completed))
 		return 0;
-	if (event[0] == HCI_EV_NUM_COMP_PKTS)
-		return handle_completed(hci, data, len);
+	if (event.completed.code == HCI_EV_NUM_COMP_PKTS)
+		return is_whole(&event.completed, len) ? handle_completed(hci, data, &event.completed) : 0;
 	/* The links of a raw socket's or a user channel's process have no hci_conn. */
-	if (event[0] == HCI_EV_DISCONN_COMPLETE && len >= sizeof(event) &&
-	    !bpf_probe_read_kernel(event, sizeof(event), data) && !event[2]) {
-		struct link_key key = {.hci = hci, .handle = (event[3] | event[4] << 8) & 0x0fff};
+	if (event.completed.code == HCI_EV_DISCONN_COMPLETE && len >= 5 && !event.bytes[2]) {
+		struct link_key key = {
+			.hci = hci,
+			.handle = (event.bytes[3] | event.bytes[4] << 8) & 0x0fff,
+		};
 
 		forget_link(&key, true);
 	}
 	return 0;
 }
 
-static __always_inline int handle_packet(const struct hci_dev *hdev, const struct sk_buff *skb)
+static __always_inline int handle_packet(bool typed, const struct hci_dev *hdev,
+					 const struct sk_buff *skb)
 {
-	__u8 type = hci_skb_pkt_type(skb);
+	__u64 control = hci_skb_control(typed, skb);
+	__u8 type = control_pkt_type(control);
 
-	if (hci_is_going(hdev))
+	/* Events alone come from the controller; all else that counts goes to it. */
+	if (control_incoming(control) != (type == HCI_EVENT_PKT))
 		return 0;
-	if (BPF_CORE_READ(hdev, id) >= MAX_DEVICES) {
+	if (hci_is_going(typed, hdev))
+		return 0;
+	if (READ(typed, hdev, id) >= MAX_DEVICES) {
 		count_drop(DROP_MAP_FULL);
 		return 0;
 	}
-	if (hci_skb_incoming(skb))
-		return type == HCI_EVENT_PKT ? handle_event(hdev, skb) : 0;
-	if (type == HCI_ACLDATA_PKT || type == HCI_SCODATA_PKT || type == HCI_ISODATA_PKT)
-		return handle_sent(hdev, skb, type);
-	if (type == HCI_COMMAND_PKT && hci_is_user_channel(hdev))
-		return user_command(BPF_CORE_READ(hdev, id), (__u64)BPF_CORE_READ(skb, data));
-	return 0;
+	switch (type) {
+	case HCI_EVENT_PKT:
+		return handle_event(typed, hdev, skb);
+	case HCI_ACLDATA_PKT:
+	case HCI_SCODATA_PKT:
+	case HCI_ISODATA_PKT:
+		return handle_sent(typed, hdev, skb, type);
+	case HCI_COMMAND_PKT:
+		if (hci_is_user_channel(typed, hdev))
+			return user_command(READ(typed, hdev, id), (__u64)READ(typed, skb, data));
+		return 0;
+	default:
+		return 0;
+	}
 }
 
 static __always_inline int handle_conn_del(const struct hci_conn *conn)
@@ -376,7 +389,7 @@ static __always_inline int handle_conn_del(const struct hci_conn *conn)
 		.handle = BPF_CORE_READ(conn, handle),
 	};
 
-	forget_link(&key, !hci_is_going(hdev));
+	forget_link(&key, !hci_is_going(KPROBE, hdev));
 	return 0;
 }
 
@@ -398,55 +411,55 @@ static __always_inline int handle_unregister(const struct hci_dev *hdev)
 SEC("fentry/hci_send_acl")
 int BPF_PROG(hci_send_acl_fentry, struct hci_chan *chan, struct sk_buff *skb)
 {
-	return handle_queue(skb, kind_of_chan(chan));
+	return handle_queue_acl(FENTRY, chan, skb);
 }
 
 SEC("kprobe/hci_send_acl")
 int BPF_KPROBE(hci_send_acl_kprobe, struct hci_chan *chan, struct sk_buff *skb)
 {
-	return handle_queue(skb, kind_of_chan(chan));
+	return handle_queue_acl(KPROBE, chan, skb);
 }
 
 SEC("fentry/hci_send_sco")
 int BPF_PROG(hci_send_sco_fentry, struct hci_conn *conn, struct sk_buff *skb)
 {
-	return handle_queue(skb, KIND_SCO);
+	return handle_queue(FENTRY, conn, skb, KIND_SCO);
 }
 
 SEC("kprobe/hci_send_sco")
 int BPF_KPROBE(hci_send_sco_kprobe, struct hci_conn *conn, struct sk_buff *skb)
 {
-	return handle_queue(skb, KIND_SCO);
+	return handle_queue(KPROBE, conn, skb, KIND_SCO);
 }
 
 SEC("fentry/hci_send_iso")
 int BPF_PROG(hci_send_iso_fentry, struct hci_conn *conn, struct sk_buff *skb)
 {
-	return handle_queue(skb, KIND_ISO);
+	return handle_queue(FENTRY, conn, skb, KIND_ISO);
 }
 
 SEC("kprobe/hci_send_iso")
 int BPF_KPROBE(hci_send_iso_kprobe, struct hci_conn *conn, struct sk_buff *skb)
 {
-	return handle_queue(skb, KIND_ISO);
+	return handle_queue(KPROBE, conn, skb, KIND_ISO);
 }
 
 SEC("fentry/hci_send_to_monitor")
 int BPF_PROG(hci_send_to_monitor_fentry, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_packet(hdev, skb);
+	return handle_packet(FENTRY, hdev, skb);
 }
 
 SEC("kprobe/hci_send_to_monitor")
 int BPF_KPROBE(hci_send_to_monitor_kprobe, struct hci_dev *hdev, struct sk_buff *skb)
 {
-	return handle_packet(hdev, skb);
+	return handle_packet(KPROBE, hdev, skb);
 }
 
 SEC("fexit/hci_send_frame")
 int BPF_PROG(hci_send_frame_fexit, struct hci_dev *hdev, struct sk_buff *skb, int result)
 {
-	return handle_return(result);
+	return handle_sent_frame(hdev, skb, result);
 }
 
 SEC("kretprobe/hci_send_frame")

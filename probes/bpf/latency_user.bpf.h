@@ -31,24 +31,25 @@ struct {
 	__type(value, struct user);
 } latency_users SEC(".maps");
 
-static __always_inline struct user *user_of(const struct hci_dev *hdev, __u32 hci)
+static __always_inline struct user *user_of(bool typed, const struct hci_dev *hdev, __u32 hci)
 {
-	return hci_is_user_channel(hdev) ? bpf_map_lookup_elem(&latency_users, &hci) : 0;
+	return hci_is_user_channel(typed, hdev) ? bpf_map_lookup_elem(&latency_users, &hci) : 0;
 }
 
 /* A process's link has its first packet. */
-static __always_inline void user_link(const struct hci_dev *hdev, const struct link_key *key)
+static __always_inline void user_link(bool typed, const struct hci_dev *hdev,
+				      const struct link_key *key)
 {
-	struct user *user = user_of(hdev, key->hci);
+	struct user *user = user_of(typed, hdev, key->hci);
 
 	if (user)
 		user->handles[user->links++ % MAX_USER_LINKS] = key->handle;
 }
 
 /* Are the SCO packets of this device's process completed? */
-static __always_inline bool user_counts_sco(const struct hci_dev *hdev, __u32 hci)
+static __always_inline bool user_counts_sco(bool typed, const struct hci_dev *hdev, __u32 hci)
 {
-	const struct user *user = user_of(hdev, hci);
+	const struct user *user = user_of(typed, hdev, hci);
 
 	return user && user->sco_flow_control;
 }

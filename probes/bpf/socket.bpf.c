@@ -4,7 +4,8 @@
  *
  * Where: the return of each protocol's functions in struct proto_ops. Their addresses are taken, so
  * no compiler can inline them, and no socket of another family ever reaches them.
- * Cost: one look-up in a per-CPU hash table a call; a kprobe pair adds another two.
+ * Cost: one look-up in a per-CPU array a call that succeeds, or in a hash table one that fails; a kprobe
+ * pair adds another two, and two reads.
  */
 #include "compat.bpf.h"
 #include "drops.bpf.h"
@@ -36,12 +37,25 @@ struct socket_count {
 };
 _Static_assert(sizeof(struct socket_count) == 16, "the loader decodes 16 bytes");
 
+/* One more than the largest BTPROTO_*, and than the largest direction. */
+#define PROTOCOLS  9
+#define DIRECTIONS 4
+
+/* Calls that succeed: by proto, direction and kernel, as the digits of a number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PROTOCOLS *DIRECTIONS * 2);
+	__type(key, __u32);
+	__type(value, struct socket_count);
+} socket_successes SEC(".maps");
+
+/* Calls that fail. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct socket_key);
 	__type(value, struct socket_count);
-} socket_counts SEC(".maps");
+} socket_failures SEC(".maps");
 
 /* One call under way. A thread can be in two: RFCOMM writes to L2CAP while it accepts. */
 struct call_key {
@@ -75,41 +89,60 @@ static __always_inline enum direction read_direction(int flags)
  * Is the socket the kernel's own? RFCOMM's sessions run over such L2CAP sockets, and some of their
  * frames are written by the process that opens or closes an RFCOMM socket.
  */
-static __always_inline bool is_kernel_socket(const struct socket *sock)
+static __always_inline bool is_kernel_socket(bool typed, const struct socket *sock)
 {
-	return !BPF_CORE_READ(sock, file);
+	return !READ(typed, sock, file);
 }
 
-static __always_inline int count_call(__u8 proto, enum direction direction, bool kernel, int ret)
+static __always_inline int count_success(__u8 proto, enum direction direction, bool kernel, int bytes)
+{
+	__u32 index = (proto * DIRECTIONS + direction) * 2 + kernel;
+	struct socket_count *count = bpf_map_lookup_elem(&socket_successes, &index);
+
+	if (!count)
+		return 0;
+	count->calls += count->calls ? 1 : FIRST_CALL;
+	count->bytes += bytes;
+	return 0;
+}
+
+static __always_inline int count_failure(__u8 proto, enum direction direction, bool kernel, int error)
 {
 	struct socket_key key = {
-		.error = ret < 0 ? ret : 0,
+		.error = error,
 		.proto = proto,
 		.direction = direction,
-		.kernel = kernel || current_is_kthread(),
+		.kernel = kernel,
 	};
-	struct socket_count first = {.calls = FIRST_CALL, .bytes = ret > 0 ? ret : 0};
-	struct socket_count *count = bpf_map_lookup_elem(&socket_counts, &key);
+	struct socket_count first = {.calls = FIRST_CALL};
+	struct socket_count *count = bpf_map_lookup_elem(&socket_failures, &key);
 
 	if (!count) {
-		if (!bpf_map_update_elem(&socket_counts, &key, &first, BPF_NOEXIST))
+		if (!bpf_map_update_elem(&socket_failures, &key, &first, BPF_NOEXIST))
 			return 0;
 		/* Another CPU was first, or the table is full. */
-		count = bpf_map_lookup_elem(&socket_counts, &key);
+		count = bpf_map_lookup_elem(&socket_failures, &key);
 		if (!count) {
 			count_drop(DROP_MAP_FULL);
 			return 0;
 		}
 	}
 	count->calls += 1;
-	count->bytes += first.bytes;
 	return 0;
+}
+
+static __always_inline int count_call(bool typed, __u8 proto, enum direction direction, bool kernel,
+				      int ret)
+{
+	kernel = kernel || current_is_kthread(typed);
+	return ret < 0 ? count_failure(proto, direction, kernel, ret) :
+			 count_success(proto, direction, kernel, ret);
 }
 
 static __always_inline int handle_call(const struct socket *sock, __u8 proto,
 				       enum direction direction, int ret)
 {
-	return count_call(proto, direction, is_kernel_socket(sock), ret);
+	return count_call(FENTRY, proto, direction, is_kernel_socket(FENTRY, sock), ret);
 }
 
 static __always_inline struct call_key call_key(__u8 proto, bool is_read)
@@ -125,7 +158,7 @@ static __always_inline int handle_entry(const struct socket *sock, __u8 proto,
 					enum direction direction)
 {
 	struct call_key key = call_key(proto, direction != DIRECTION_WRITE);
-	struct call call = {.direction = direction, .kernel = is_kernel_socket(sock)};
+	struct call call = {.direction = direction, .kernel = is_kernel_socket(KPROBE, sock)};
 
 	if (!call.kernel && (direction == DIRECTION_READ || direction == DIRECTION_WRITE))
 		/* Nothing is there, unless the return of an earlier call was missed. */
@@ -145,7 +178,7 @@ static __always_inline int handle_return(__u8 proto, enum direction plain, int r
 		call = *entry;
 		bpf_map_delete_elem(&socket_calls, &key);
 	}
-	return count_call(proto, call.direction, call.kernel, ret);
+	return count_call(KPROBE, proto, call.direction, call.kernel, ret);
 }
 
 /* The programs of one protocol: either the two fexit ones are loaded, or the four kprobe ones. */

@@ -112,7 +112,6 @@ static __always_inline enum pool user_pool(const struct user *user, const struct
 static __always_inline int user_data(__u32 hci, struct user *user, __u16 handle)
 {
 	struct user_link *link = user_link_of(user, hci, handle);
-	struct pool_key key = {.hci = hci};
 	__u32 pool;
 
 	if (!link) {
@@ -129,12 +128,12 @@ static __always_inline int user_data(__u32 hci, struct user *user, __u16 handle)
 	}
 	user->taken[pool] += 1;
 	link->taken += 1;
-	key.pool = pool;
-	return count_send(&key, user->capacity[pool] - user->taken[pool]);
+	return count_send(hci, pool, user->capacity[pool] - user->taken[pool]);
 }
 
 /* A packet of the process's, of any kind. */
-static __always_inline int user_packet(__u32 hci, const struct sk_buff *skb, __u8 type)
+static __always_inline int user_packet(bool typed, __u32 hci, const struct sk_buff *skb,
+				       __u8 type)
 {
 	struct user *user = user_of(hci);
 	struct user none = {};
@@ -144,8 +143,8 @@ static __always_inline int user_packet(__u32 hci, const struct sk_buff *skb, __u
 		__u8 parameter;
 	} head = {};
 
-	if (BPF_CORE_READ(skb, len) < 3 ||
-	    bpf_probe_read_kernel(&head, sizeof(head), BPF_CORE_READ(skb, data))) {
+	if (READ(typed, skb, len) < 3 ||
+	    bpf_probe_read_kernel(&head, sizeof(head), READ(typed, skb, data))) {
 		count_drop(DROP_MALFORMED);
 		return 0;
 	}
@@ -174,22 +173,17 @@ static __always_inline void user_give_back(struct user *user, struct user_link *
 		user->taken[pool] -= packets < user->taken[pool] ? packets : user->taken[pool];
 }
 
-/* One entry of a Number Of Completed Packets event. */
-__noinline int user_complete_entry(__u32 hci, __u64 data, __u32 index)
+/* Packets of one link were completed: an entry of a Number Of Completed Packets event. */
+__noinline int user_complete(__u32 hci, __u32 handle, __u32 packets)
 {
-	struct pool_key key = {.hci = hci};
 	struct user *user = user_of(hci);
-	struct completed_entry entry;
-	struct user_link *link;
+	struct user_link *link = user ? user_link_of(user, hci, handle) : 0;
 
-	if (!completed_entry(data, index, &entry))
-		return -1;
-	link = user ? user_link_of(user, hci, entry.handle) : 0;
 	if (link && user_pool(user, link) == POOL_UNKNOWN)
 		return 0;
 	if (link)
-		user_give_back(user, link, entry.count);
-	count_completed(&key, link ? user_pool(user, link) : POOL_UNKNOWN, entry.count);
+		user_give_back(user, link, packets);
+	count_completed(hci, link ? user_pool(user, link) : POOL_UNKNOWN, packets);
 	return 0;
 }
 

@@ -184,11 +184,15 @@ impl Attempt<'_> {
     fn configuration(&self, plan: &Plan) -> Option<Vec<u64>> {
         match self.family {
             Family::Credits | Family::Latency | Family::Hci => {
-                let returns = |kind| matches!(kind, AttachKind::Fexit | AttachKind::Kretprobe);
-                let returns = chosen(plan).any(|(_, _, kind, _)| returns(kind));
+                // In the order of `enum returns`.
+                let returns = chosen(plan).find_map(|(_, _, kind, _)| match kind {
+                    AttachKind::Fexit => Some(1),
+                    AttachKind::Kretprobe => Some(2),
+                    AttachKind::Fentry | AttachKind::Kprobe | AttachKind::Run => None,
+                });
                 let flags = [UNREGISTER, SCO_FLOWCTL, USER_CHANNEL];
                 let [going, sco_flowctl, user_channel] = flags.map(|flag| self.surface.flag(flag));
-                Some(vec![going, sco_flowctl, user_channel, u64::from(returns)])
+                Some(vec![going, sco_flowctl, user_channel, returns.unwrap_or(0)])
             }
             // `sees_ends` in `bpf/urb.bpf.c`.
             Family::Urb => {

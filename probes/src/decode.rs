@@ -12,11 +12,11 @@ pub(crate) mod urb;
 use thiserror::Error;
 
 pub(crate) use buffer::{buffer, full_times};
-pub(crate) use credits::{completed, exhausted, sends, slots};
+pub(crate) use credits::{pools, slots};
 pub(crate) use drops::drops;
 pub(crate) use hci::hci;
 pub(crate) use latency::latency;
-pub(crate) use socket::socket;
+pub(crate) use socket::{failures, successes};
 
 /// One entry of a map: its key, and its value on each CPU, or its one value.
 pub(crate) type Entry = (Vec<u8>, Vec<Vec<u8>>);

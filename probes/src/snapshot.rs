@@ -91,7 +91,12 @@ impl Loaded {
         })?;
         match self.family {
             Family::Socket => {
-                self.read_map("socket_counts", |entries| decode::socket(entries, snapshot))?;
+                self.read_map("socket_successes", |entries| {
+                    decode::successes(entries, snapshot)
+                })?;
+                self.read_map("socket_failures", |entries| {
+                    decode::failures(entries, snapshot)
+                })?;
             }
             Family::Buffer => {
                 self.read_map("buffer_counts", |entries| decode::buffer(entries, snapshot))?;
@@ -100,13 +105,7 @@ impl Loaded {
                 })?;
             }
             Family::Credits => {
-                self.read_map("credits_sends", |entries| decode::sends(entries, snapshot))?;
-                self.read_map("credits_completed", |entries| {
-                    decode::completed(entries, snapshot)
-                })?;
-                self.read_map("credits_exhausted", |entries| {
-                    decode::exhausted(entries, snapshot)
-                })?;
+                self.read_map("credits_pools", |entries| decode::pools(entries, snapshot))?;
             }
             Family::Latency => {
                 self.read_map("latency_times", |entries| {

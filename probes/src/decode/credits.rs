@@ -7,36 +7,67 @@ use metrics::catalogue::{
 use metrics::{Kind, Snapshot, Value};
 
 use super::times::times;
-use super::{DecodeError, Entry, field, name_of, sum_at, u16_at, u32_at, u64_at};
+use super::{DecodeError, Entry, field, hci_name, u32_at, u64_at};
 
 /// In the order of `enum pool` in `bpf/credits.bpf.c`.
 const POOLS: [&str; 4] = ["acl", "sco", "le", "iso"];
-/// What stands for no pool in a key.
-const NO_POOL: u8 = 4;
+/// Elements of `credits_pools` for each device: one more, for what is of no pool.
+const PLACES: usize = POOLS.len() + 1;
 
 /// `MAX_EXACT_SLOTS`: one more counter follows, for all larger numbers.
 const MAX_EXACT_SLOTS: usize = 256;
 /// Offset of the first counter of packets in `struct sends`.
 const PACKETS: usize = 16;
+// Offsets in `struct pool_counts`.
+const COMPLETED: usize = PACKETS + 8 * (MAX_EXACT_SLOTS + 2);
+const EXHAUSTED: usize = COMPLETED + 16;
+/// Offset of the histogram in `struct exhausted`.
+const EXHAUSTED_TIMES: usize = 8;
 
-/// Adds the histograms and minima of `credits_sends`.
-pub(crate) fn sends(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+/// Adds the elements of `credits_pools`.
+pub(crate) fn pools(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
     for (key, values) in entries {
-        let hci = hci(u16_at(key, 0)?);
-        let [pool, _] = field(key, 2)?;
-        let labels = [
-            ("hci", hci.as_str()),
-            ("kind", name_of(&POOLS, pool, "pool")?),
-        ];
+        let index = u32_at(key, 0)? as usize;
+        let hci = hci_name(index / PLACES)?;
+        let kind = POOLS.get(index % PLACES).copied();
         for value in values {
-            let histogram = histogram(value)?;
-            if histogram.is_untouched() {
-                continue;
+            completed(&hci, kind.unwrap_or("unknown"), value, snapshot)?;
+            if let Some(kind) = kind {
+                pool(&[("hci", &hci), ("kind", kind)], value, snapshot)?;
             }
-            let minimum = i64::try_from(u64_at(value, 8)?).unwrap_or(i64::MAX);
-            snapshot.set_minimum(&SLOTS_MINIMUM, &labels, minimum);
-            snapshot.insert(&SLOTS_AT_SEND, &labels, histogram);
         }
+    }
+    Ok(())
+}
+
+/// Adds what was sent to the slots of one pool, and how long none was free.
+fn pool(labels: &[(&str, &str)], value: &[u8], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+    // One more than it is: 0 says that no packet took a slot.
+    if let Some(minimum) = u64_at(value, 8)?.checked_sub(1) {
+        let minimum = i64::try_from(minimum).unwrap_or(i64::MAX);
+        snapshot.set_minimum(&SLOTS_MINIMUM, labels, minimum);
+        snapshot.insert(&SLOTS_AT_SEND, labels, histogram(value)?);
+    }
+    if let Some(times) = times(&SLOTS_EXHAUSTED, value, EXHAUSTED + EXHAUSTED_TIMES)? {
+        snapshot.insert(&SLOTS_EXHAUSTED, labels, times);
+    }
+    Ok(())
+}
+
+/// Adds the packets that events say are completed, and these events.
+fn completed(
+    hci: &str,
+    kind: &str,
+    value: &[u8],
+    snapshot: &mut Snapshot,
+) -> Result<(), DecodeError> {
+    let (events, packets) = (u64_at(value, COMPLETED)?, u64_at(value, COMPLETED + 8)?);
+    if events > 0 {
+        snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", hci)], events);
+    }
+    if packets > 0 {
+        let labels = [("hci", hci), ("kind", kind)];
+        snapshot.add(&COMPLETED_PACKETS, &labels, packets);
     }
     Ok(())
 }
@@ -62,56 +93,9 @@ fn histogram(value: &[u8]) -> Result<Value, DecodeError> {
     })
 }
 
-/// Adds the packets and events of `credits_completed`.
-pub(crate) fn completed(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
-    for (key, values) in entries {
-        let hci = hci(u16_at(key, 0)?);
-        let [pool, _] = field(key, 2)?;
-        let kind = if pool == NO_POOL {
-            "unknown"
-        } else {
-            name_of(&POOLS, pool, "pool")?
-        };
-        let (events, packets) = (sum_at(values, 0)?, sum_at(values, 8)?);
-        if events > 0 {
-            snapshot.add(&COMPLETED_PACKETS_EVENTS, &[("hci", &hci)], events);
-        }
-        if packets > 0 {
-            snapshot.add(
-                &COMPLETED_PACKETS,
-                &[("hci", &hci), ("kind", kind)],
-                packets,
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Adds the histograms of `credits_exhausted`.
-pub(crate) fn exhausted(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
-    for (key, values) in entries {
-        let hci = hci(u16_at(key, 0)?);
-        let [pool, _] = field(key, 2)?;
-        let labels = [
-            ("hci", hci.as_str()),
-            ("kind", name_of(&POOLS, pool, "pool")?),
-        ];
-        for value in values {
-            if let Some(times) = times(&SLOTS_EXHAUSTED, value, 8)? {
-                snapshot.insert(&SLOTS_EXHAUSTED, &labels, times);
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Sets the gauges of one device from an entry of `credits_slots`.
 pub(crate) fn slots(value: &[u8], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
-    let index = u32_at(value, 0)?;
-    let hci = u16::try_from(index).map(hci).or(Err(DecodeError::Value {
-        field: "hci",
-        value: index.into(),
-    }))?;
+    let hci = hci_name(u32_at(value, 0)? as usize)?;
     let [sco_flow_control, user_channel] = field(value, 36)?;
     let of_device = [("hci", hci.as_str())];
     snapshot.set(&SCO_FLOW_CONTROL, &of_device, sco_flow_control.into());
@@ -128,22 +112,23 @@ pub(crate) fn slots(value: &[u8], snapshot: &mut Snapshot) -> Result<(), DecodeE
     Ok(())
 }
 
-fn hci(index: u16) -> String {
-    format!("hci{index}")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn key(hci: u16, pool: u8) -> Vec<u8> {
-        [&hci.to_ne_bytes()[..], &[pool, 0]].concat()
-    }
+    /// As `_Static_assert` in the program has it.
+    const BYTES_OF_POOL: usize = 2272;
 
-    fn words(words: &[u64]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    /// An element of `credits_pools` with these words at these offsets.
+    fn element(hci: u32, place: u32, changes: &[(usize, u64)]) -> Entry {
+        let mut value = vec![0; BYTES_OF_POOL];
+        for (at, n) in changes {
+            value[*at..at + 8].copy_from_slice(&n.to_ne_bytes());
+        }
+        let index = hci * u32::try_from(PLACES).unwrap() + place;
+        (index.to_ne_bytes().to_vec(), vec![value])
     }
 
     fn render(snapshot: &Snapshot) -> Vec<String> {
@@ -156,14 +141,12 @@ mod tests {
     /// Check that exact counters land in the catalogue's buckets, and those beyond in the total alone.
     #[test]
     fn sends_sort_exact_counters_into_buckets() {
-        let mut value = vec![0; 2 + MAX_EXACT_SLOTS + 2];
-        value[0] = 2 + 2 * 9 + 300;
-        value[1] = 0;
+        let mut changes = vec![(0, 2 + 2 * 9 + 300), (8, 1)];
         for (slots, packets) in [(0, 3), (2, 1), (9, 2), (257, 1)] {
-            value[2 + slots] = packets;
+            changes.push((PACKETS + 8 * slots, packets));
         }
         let mut snapshot = Snapshot::new();
-        sends(&[(key(1, 2), vec![words(&value)])], &mut snapshot).unwrap();
+        pools(&[element(1, 2, &changes)], &mut snapshot).unwrap();
         assert_eq!(
             render(&snapshot),
             [
@@ -173,26 +156,33 @@ mod tests {
         );
     }
 
-    /// Check that an entry that was made and not yet filled gives no series.
+    /// Check that a pool of which no packet took a slot gives no series, and one that was exhausted once does.
     #[test]
-    fn sends_without_packets_give_no_series() {
-        let mut value = vec![0; 2 + MAX_EXACT_SLOTS + 2];
-        value[1] = u64::MAX;
+    fn pools_without_packets_give_no_series() {
         let mut snapshot = Snapshot::new();
-        sends(&[(key(0, 0), vec![words(&value)])], &mut snapshot).unwrap();
+        pools(&[element(0, 0, &[])], &mut snapshot).unwrap();
         assert!(snapshot.is_empty());
+        let times = EXHAUSTED + EXHAUSTED_TIMES;
+        let exhausted = element(2, 3, &[(times, 1), (times + 8, 7), (times + 16, 1)]);
+        pools(&[exhausted], &mut snapshot).unwrap();
+        assert_eq!(
+            render(&snapshot),
+            [
+                r#"bluetooth_hci_slots_exhausted_seconds{hci="hci2",kind="iso"} 1 values, sum 7 {≤10000: 1}"#
+            ]
+        );
     }
 
     /// Check that events, packets of a pool and packets of no pool are told apart.
     #[test]
-    fn completed_entries_tell_events_and_pools_apart() {
+    fn completed_packets_tell_events_and_pools_apart() {
         let entries = [
-            (key(0, 0), vec![words(&[0, 23])]),
-            (key(0, 4), vec![words(&[7, 2])]),
-            (key(1, 4), vec![words(&[5, 0])]),
+            element(0, 0, &[(COMPLETED + 8, 23)]),
+            element(0, 4, &[(COMPLETED, 7), (COMPLETED + 8, 2)]),
+            element(1, 4, &[(COMPLETED, 5)]),
         ];
         let mut snapshot = Snapshot::new();
-        completed(&entries, &mut snapshot).unwrap();
+        pools(&entries, &mut snapshot).unwrap();
         assert_eq!(
             render(&snapshot),
             [
@@ -248,14 +238,12 @@ mod tests {
         #[test]
         fn credits_of_arbitrary_bytes_never_panics(
             key in prop::collection::vec(any::<u8>(), 0..6),
-            value in prop::collection::vec(any::<u8>(), 0..40),
+            value in prop::collection::vec(any::<u8>(), 0..BYTES_OF_POOL + 8),
         ) {
             let mut snapshot = Snapshot::new();
             let _ = slots(&value, &mut snapshot);
             let entries = [(key, vec![value])];
-            let _ = sends(&entries, &mut snapshot);
-            let _ = completed(&entries, &mut snapshot);
-            let _ = exhausted(&entries, &mut snapshot);
+            let _ = pools(&entries, &mut snapshot);
         }
     }
 }

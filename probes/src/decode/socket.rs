@@ -1,35 +1,28 @@
-//! The socket family's map, `socket_counts`.
+//! The socket family's maps, `socket_successes` and `socket_failures`.
 
 use metrics::catalogue::{SOCKET_BYTES, SOCKET_CALLS};
 use metrics::{Snapshot, errno_name};
 
-use super::{DecodeError, Entry, field, name_of, sum_at};
+use super::{DecodeError, Entry, field, name_of, sum_at, u32_at};
 
 /// In the order of `enum direction` in `bpf/socket.bpf.c`.
 const DIRECTIONS: [&str; 4] = ["read", "write", "peek", "errqueue"];
+const ORIGINS: [&str; 2] = ["user", "kernel"];
 
-/// Adds the calls and bytes of `socket_counts`.
-pub(crate) fn socket(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+/// Adds the calls and bytes of `socket_successes`.
+pub(crate) fn successes(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
     for (key, values) in entries {
-        let error = i32::from_ne_bytes(field(key, 0)?);
-        let [proto, direction, kernel, _] = field(key, 4)?;
-        let proto = proto_name(proto)?;
-        let direction = name_of(&DIRECTIONS, direction, "direction")?;
-        let origin = name_of(&["user", "kernel"], kernel, "kernel")?;
-        let result = if error == 0 {
-            "ok"
-        } else {
-            errno_name(error.unsigned_abs())
-        };
         let (calls, bytes) = (sum_at(values, 0)?, sum_at(values, 8)?);
-        let labels = [
-            ("proto", proto),
-            ("direction", direction),
-            ("result", result),
-            ("origin", origin),
-        ];
-        snapshot.add(&SOCKET_CALLS, &labels, calls);
-        if error == 0 && matches!(direction, "read" | "write") {
+        if calls == 0 {
+            continue;
+        }
+        let index = u32_at(key, 0)? as usize;
+        let origin = ORIGINS[index % ORIGINS.len()];
+        let index = index / ORIGINS.len();
+        let direction = DIRECTIONS[index % DIRECTIONS.len()];
+        let proto = proto_name(u8::try_from(index / DIRECTIONS.len()).unwrap_or(u8::MAX))?;
+        add_calls(snapshot, [proto, direction, "ok", origin], calls);
+        if matches!(direction, "read" | "write") {
             let labels = [
                 ("proto", proto),
                 ("direction", direction),
@@ -39,6 +32,32 @@ pub(crate) fn socket(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), D
         }
     }
     Ok(())
+}
+
+/// Adds the calls of `socket_failures`.
+pub(crate) fn failures(entries: &[Entry], snapshot: &mut Snapshot) -> Result<(), DecodeError> {
+    for (key, values) in entries {
+        let error = i32::from_ne_bytes(field(key, 0)?);
+        let [proto, direction, kernel, _] = field(key, 4)?;
+        let proto = proto_name(proto)?;
+        let direction = name_of(&DIRECTIONS, direction, "direction")?;
+        let origin = name_of(&ORIGINS, kernel, "kernel")?;
+        let result = errno_name(error.unsigned_abs());
+        let calls = sum_at(values, 0)?;
+        add_calls(snapshot, [proto, direction, result, origin], calls);
+    }
+    Ok(())
+}
+
+fn add_calls(snapshot: &mut Snapshot, labels: [&str; 4], calls: u64) {
+    let [proto, direction, result, origin] = labels;
+    let labels = [
+        ("proto", proto),
+        ("direction", direction),
+        ("result", result),
+        ("origin", origin),
+    ];
+    snapshot.add(&SOCKET_CALLS, &labels, calls);
 }
 
 /// Kernel: v6.12 include/net/bluetooth/bluetooth.h `BTPROTO_*`.
@@ -63,23 +82,33 @@ mod tests {
 
     use super::*;
 
-    fn entry(error: i32, rest: [u8; 4], counts: &[(u64, u64)]) -> Entry {
-        let key = [error.to_ne_bytes(), rest].concat();
+    fn values(counts: &[(u64, u64)]) -> Vec<Vec<u8>> {
         let value =
             |(calls, bytes): &(u64, u64)| [calls.to_ne_bytes(), bytes.to_ne_bytes()].concat();
-        (key, counts.iter().map(value).collect())
+        counts.iter().map(value).collect()
+    }
+
+    fn success(index: u32, counts: &[(u64, u64)]) -> Entry {
+        (index.to_ne_bytes().to_vec(), values(counts))
+    }
+
+    fn failure(error: i32, rest: [u8; 4], counts: &[(u64, u64)]) -> Entry {
+        ([error.to_ne_bytes(), rest].concat(), values(counts))
     }
 
     /// Check that counts of all CPUs add up, and that errors and peeks move no bytes.
     #[test]
     fn socket_entries_of_several_cpus_add_up() {
-        let entries = [
-            entry(0, [0, 1, 0, 0], &[(20, 2000), (3, 323)]),
-            entry(-11, [2, 0, 1, 0], &[(5, 0), (0, 0)]),
-            entry(0, [8, 2, 0, 0], &[(0, 0), (7, 70)]),
+        // Protocol 4 does not exist, and none of its calls was counted.
+        let well = [
+            success(2, &[(20, 2000), (3, 323)]),
+            success(4 * 8, &[(0, 0)]),
+            success(8 * 8 + 2 * 2, &[(0, 0), (7, 70)]),
         ];
+        let badly = [failure(-11, [2, 0, 1, 0], &[(5, 0), (0, 0)])];
         let mut snapshot = Snapshot::new();
-        socket(&entries, &mut snapshot).unwrap();
+        successes(&well, &mut snapshot).unwrap();
+        failures(&badly, &mut snapshot).unwrap();
         let text: Vec<_> = snapshot
             .iter()
             .map(|(s, v)| format!("{}{} {v}", s.metric, s.labels))
@@ -101,8 +130,18 @@ mod tests {
     #[case::direction([0, 4, 0, 0], DecodeError::Value { field: "direction", value: 4 })]
     #[case::origin([0, 0, 2, 0], DecodeError::Value { field: "kernel", value: 2 })]
     fn socket_entry_with_foreign_field_is_named(#[case] rest: [u8; 4], #[case] error: DecodeError) {
-        let entries = [entry(0, rest, &[(1, 1)])];
-        assert_eq!(socket(&entries, &mut Snapshot::new()), Err(error));
+        let entries = [failure(-1, rest, &[(1, 0)])];
+        assert_eq!(failures(&entries, &mut Snapshot::new()), Err(error));
+    }
+
+    /// Check that calls of a protocol that does not exist are named.
+    #[test]
+    fn socket_calls_of_foreign_protocol_are_named() {
+        let (field, value) = ("proto", 4);
+        assert_eq!(
+            successes(&[success(4 * 8, &[(1, 1)])], &mut Snapshot::new()),
+            Err(DecodeError::Value { field, value })
+        );
     }
 
     proptest! {
@@ -112,7 +151,9 @@ mod tests {
             key in prop::collection::vec(any::<u8>(), 0..12),
             value in prop::collection::vec(any::<u8>(), 0..20),
         ) {
-            let _ = socket(&[(key, vec![value])], &mut Snapshot::new());
+            let entries = [(key, vec![value])];
+            let _ = successes(&entries, &mut Snapshot::new());
+            let _ = failures(&entries, &mut Snapshot::new());
         }
     }
 }
