@@ -36,6 +36,7 @@ pub(super) fn expect(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Ev
         let is_kernels =
             |entry: &Entry| user_since_ns.is_none_or(|since| nanoseconds(entry) < since);
         expect_slots(snapshot, &hci, profile, &counted, is_kernels);
+        expect_reports(snapshot, &hci, &counted);
         expect_exhausted(snapshot, evidence, &hci, profile, &counted);
         let of_device = [("hci", hci.as_str())];
         let driven_since_ns = user_since_ns.unwrap_or(0);
@@ -88,7 +89,10 @@ fn expect_slots(
             snapshot.set(&SLOTS_FREE, &labels, free);
         }
     }
-    // Nobody gets a slot for packets of a link that there is not.
+}
+
+/// Events that report completed packets, of links that there are and of others. Nobody gets a slot for packets of the latter.
+fn expect_reports(snapshot: &mut Snapshot, hci: &str, entries: &[&Entry]) {
     let at_will = entries.iter().filter_map(|entry| reported_at_will(entry));
     for packets in at_will.clone() {
         let labels = [("hci", hci), ("kind", "unknown")];

@@ -3,8 +3,8 @@
 use super::Report;
 use super::metrics::touched;
 use metrics::catalogue::{
-    BUFFER_FULL_TIME, BUFFER_WOULD_BLOCK, CATALOGUE, LabelValues, SEND_FAILURES, URB_DEFERRED,
-    URB_REFUSED,
+    BUFFER_FULL_TIME, BUFFER_WOULD_BLOCK, CATALOGUE, LabelValues, QUEUE_TIME, SEND_FAILURES,
+    URB_DEFERRED, URB_REFUSED,
 };
 use metrics::{Family, Metric};
 use std::collections::BTreeSet;
@@ -40,6 +40,12 @@ const EXCUSES: &[Excuse] = &[
         label: "proto",
         values: &["hci"],
         why: "what is written to a raw HCI socket goes to the driver at once",
+    },
+    Excuse {
+        metric: &QUEUE_TIME,
+        label: "kind",
+        values: &["unknown"],
+        why: "what processes send past the kernel never waits in its queues",
     },
     Excuse {
         metric: &SEND_FAILURES,

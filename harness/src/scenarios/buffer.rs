@@ -40,8 +40,8 @@ pub(super) fn full_buffer() -> Scenario {
         bytes: MESSAGE,
         further: 17,
     });
-    // At least so long the buffer stays full.
-    steps.push(Step::Quiet { milliseconds: 127 });
+    // At least so long the buffer stays full: longer than the writes that are turned away take, so that half of it is too short.
+    steps.push(Step::Quiet { milliseconds: 307 });
     steps.push(Step::Acks {
         controller: 0,
         policy: AckPolicy::Batch(SLOTS),

@@ -76,8 +76,8 @@ pub(super) fn stalled(slots: u16, bytes: usize, further: u32) -> Vec<Step> {
         bytes,
         further,
     });
-    // At least so long the buffer stays full.
-    steps.push(Step::Quiet { milliseconds: 131 });
+    // At least so long the buffer stays full: longer than the writes that are turned away take, so that half of it is too short.
+    steps.push(Step::Quiet { milliseconds: 431 });
     steps.push(Step::Acks {
         controller: 0,
         policy: AckPolicy::Batch(slots),
