@@ -1,6 +1,6 @@
 //! Send buffers that fill up, message by message.
 
-use super::build::{connected, l2cap, scenario};
+use super::build::{acks, connected, l2cap, release, scenario};
 use controller::AckPolicy;
 use evidence::{L2capMode, Scenario, Step};
 
@@ -14,12 +14,7 @@ const MESSAGE: usize = 113;
 pub(super) fn full_buffer() -> Scenario {
     let client = || "client".to_owned();
     let mut steps = connected(l2cap(L2capMode::Basic));
-    steps.push(Step::Quiet { milliseconds: 100 });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::OnCommand,
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(acks(AckPolicy::OnCommand));
     steps.push(Step::SendBuffer {
         socket: client(),
         bytes: 8192,
@@ -42,11 +37,7 @@ pub(super) fn full_buffer() -> Scenario {
     });
     // At least so long the buffer stays full: longer than the writes that are turned away take, so that half of it is too short.
     steps.push(Step::Quiet { milliseconds: 307 });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::Batch(SLOTS),
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(release(SLOTS));
     steps.push(Step::Drain {
         from: client(),
         to: "server".to_owned(),

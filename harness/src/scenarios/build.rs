@@ -95,6 +95,27 @@ pub(super) fn transfer(from: &str, to: &str, messages: u32, bytes: usize) -> Ste
     }
 }
 
+/// Gives back what is outstanding, and changes when the first controller gives buffers back from then on.
+pub(super) fn acks(policy: AckPolicy) -> [Step; 3] {
+    let quiet = Step::Quiet { milliseconds: 100 };
+    let controller = 0;
+    [
+        quiet,
+        Step::Acks { controller, policy },
+        Step::FlushAcks { controller },
+    ]
+}
+
+/// The first controller gives back all that is outstanding, and so many at a time from then on.
+pub(super) fn release(slots: u16) -> [Step; 2] {
+    let controller = 0;
+    let policy = AckPolicy::Batch(slots);
+    [
+        Step::Acks { controller, policy },
+        Step::FlushAcks { controller },
+    ]
+}
+
 /// A write that must fail.
 pub(super) fn failing_write(socket: &str, bytes: usize, errno: i32) -> Step {
     Step::FailingWrite {

@@ -1,6 +1,6 @@
 //! Controllers that take their time: the times that are measured are known from below.
 
-use super::build::{connect, connected, l2cap, listen, scenario, transfer};
+use super::build::{acks, connect, connected, l2cap, listen, release, scenario, transfer};
 use controller::{AckPolicy, ControllerId, Direction, Fault, FaultAction, PacketKind};
 use evidence::{L2capMode, Scenario, Step};
 use std::time::Duration;
@@ -13,17 +13,6 @@ const WAIT_MS: u64 = 211;
 const LATE: Duration = Duration::from_millis(307);
 /// Buffers of the first controller.
 const SLOTS: u16 = 7;
-
-/// Gives back what is outstanding, and changes when the first controller gives buffers back from then on.
-fn acks(policy: AckPolicy) -> [Step; 3] {
-    let quiet = Step::Quiet { milliseconds: 100 };
-    let controller = 0;
-    [
-        quiet,
-        Step::Acks { controller, policy },
-        Step::FlushAcks { controller },
-    ]
-}
 
 /// So often are all buffers taken.
 const ROUNDS: usize = 5;
@@ -72,11 +61,7 @@ pub(super) fn waiting_packets() -> Scenario {
     steps.push(Step::Quiet {
         milliseconds: WAIT_MS,
     });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::Batch(SLOTS),
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(release(SLOTS));
     steps.push(Step::Drain {
         from: client(),
         to: "server".to_owned(),

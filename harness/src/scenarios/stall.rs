@@ -1,6 +1,6 @@
 //! Traffic that comes to a standstill: no free buffer in the controller, none in the socket.
 
-use super::build::{connected, l2cap, scenario, transfer};
+use super::build::{acks, connected, l2cap, release, scenario, transfer};
 use super::devices::await_hang_up;
 use controller::AckPolicy;
 use evidence::{L2capMode, Scenario, Step};
@@ -13,12 +13,7 @@ const SLOTS: u16 = 7;
 pub(super) fn stalled_controller() -> Scenario {
     let client = || "client".to_owned();
     let mut steps = connected(l2cap(L2capMode::Basic));
-    steps.push(Step::Quiet { milliseconds: 100 });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::OnCommand,
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(acks(AckPolicy::OnCommand));
     steps.push(Step::SendBuffer {
         socket: client(),
         bytes: 8192,
@@ -30,11 +25,7 @@ pub(super) fn stalled_controller() -> Scenario {
         bytes: 113,
         further: 13,
     });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::Batch(SLOTS),
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(release(SLOTS));
     steps.push(Step::Drain {
         from: client(),
         to: "server".to_owned(),
@@ -47,25 +38,15 @@ pub(super) fn stalled_controller() -> Scenario {
 }
 
 /// The first controller gives nothing back from here on, but what it holds.
-fn withhold() -> [Step; 4] {
+fn withhold() -> impl Iterator<Item = Step> {
     let quiet = Step::Quiet { milliseconds: 100 };
-    let policy = AckPolicy::OnCommand;
-    let acks = Step::Acks {
-        controller: 0,
-        policy,
-    };
-    [
-        quiet.clone(),
-        acks,
-        Step::FlushAcks { controller: 0 },
-        quiet,
-    ]
+    acks(AckPolicy::OnCommand).into_iter().chain([quiet])
 }
 
 /// All slots are taken; then `client`'s buffer fills until so many writes are turned away; then everything drains.
 pub(super) fn stalled(slots: u16, bytes: usize, further: u32) -> Vec<Step> {
     let (client, server) = (|| "client".to_owned(), || "server".to_owned());
-    let mut steps = Vec::from(withhold());
+    let mut steps = Vec::from_iter(withhold());
     steps.push(transfer("client", "server", u32::from(slots), bytes));
     steps.push(Step::SendBuffer {
         socket: client(),
@@ -78,11 +59,7 @@ pub(super) fn stalled(slots: u16, bytes: usize, further: u32) -> Vec<Step> {
     });
     // At least so long the buffer stays full: longer than the writes that are turned away take, so that half of it is too short.
     steps.push(Step::Quiet { milliseconds: 431 });
-    steps.push(Step::Acks {
-        controller: 0,
-        policy: AckPolicy::Batch(slots),
-    });
-    steps.push(Step::FlushAcks { controller: 0 });
+    steps.extend(release(slots));
     steps.push(Step::Drain {
         from: client(),
         to: server(),
@@ -92,7 +69,7 @@ pub(super) fn stalled(slots: u16, bytes: usize, further: u32) -> Vec<Step> {
 
 /// So many messages arrive, and stay in the controller when all its links are lost.
 pub(super) fn lost_unacknowledged(messages: u32, bytes: usize) -> Vec<Step> {
-    let mut steps = Vec::from(withhold());
+    let mut steps = Vec::from_iter(withhold());
     for _ in 0..messages {
         let (client, server) = ("client".to_owned(), "server".to_owned());
         steps.push(Step::Write {
