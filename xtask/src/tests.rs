@@ -27,7 +27,7 @@ pub(crate) fn run(shell: &Shell, arguments: &[OsString]) -> anyhow::Result<()> {
     step("tests");
     cmd!(
         shell,
-        "cargo test --workspace --features controller/cli {arguments...}"
+        "cargo test --workspace --no-fail-fast --features controller/cli {arguments...}"
     )
     .env(harness::PAYLOAD_VARIABLE, payload)
     .quiet()

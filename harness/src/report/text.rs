@@ -91,7 +91,10 @@ fn alike<'a>(
     groups
 }
 
-/// `kernel × scenario, scenario; kernel × …`
+/// Scenarios of a kernel that are named one by one; the table names them all.
+const NAMED: usize = 8;
+
+/// `kernel × scenario, scenario and 2 more; kernel × …`
 fn together(cases: &[&CaseResult]) -> String {
     let mut kernels: Vec<(String, Vec<&str>)> = Vec::new();
     for case in cases {
@@ -101,8 +104,14 @@ fn together(cases: &[&CaseResult]) -> String {
             _ => kernels.push((kernel, vec![&case.scenario])),
         }
     }
-    let of_kernel =
-        |(kernel, scenarios): &(String, Vec<&str>)| format!("{kernel} × {}", scenarios.join(", "));
+    let of_kernel = |(kernel, scenarios): &(String, Vec<&str>)| {
+        let (named, more) = scenarios.split_at(scenarios.len().min(NAMED));
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{kernel} × {}{more}", named.join(", "))
+    };
     kernels.iter().map(of_kernel).collect::<Vec<_>>().join("; ")
 }
 
@@ -174,7 +183,11 @@ pub(super) fn what_happened(result: &CaseResult) -> Vec<String> {
         }
         Outcome::Cancelled => vec![format!("cancelled while {}", result.evidence.phase)],
     };
-    if let Some(repeats) = &result.repeats {
+    // Of one that was right each time the table says so.
+    if let Some(repeats) = result
+        .repeats
+        .filter(|repeats| repeats.right < repeats.runs)
+    {
         lines.insert(0, format!("right in {repeats} runs"));
     }
     lines.extend(result.splats.iter().map(|splat| match &splat.excused {
@@ -199,8 +212,26 @@ pub(super) fn last_words(result: &CaseResult) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::{CaseResult, together};
     use crate::outcome::Outcome;
     use crate::report::samples::{died, differs, report};
+
+    /// Check that many scenarios of one kernel do not fill the screen.
+    #[test]
+    fn together_names_few_and_counts_the_rest() {
+        let result = report(vec![Outcome::Passed]).results.remove(0);
+        let named = (0..11).map(|number| CaseResult {
+            scenario: format!("s{number}"),
+            ..result.clone()
+        });
+        let results: Vec<_> = named.collect();
+        let cases: Vec<_> = results.iter().collect();
+        assert_eq!(
+            together(&cases),
+            "debian:6.1 × s0, s1, s2, s3, s4, s5, s6, s7 and 3 more"
+        );
+        assert_eq!(together(&cases[..2]), "debian:6.1 × s0, s1");
+    }
 
     /// Check what people read.
     #[test]
