@@ -179,23 +179,56 @@ fn held(result: &CaseResult) -> Option<Vec<(u64, u64)>> {
     }
 }
 
-/// `None` if the scenario has no voice.
+/// `None` if the scenario has no voice. A read that accepts a link (deferred set-up) succeeds without a frame, hence by bytes.
 fn voice(scenario: &Scenario, results: &[CaseResult]) -> Option<Voice> {
-    let sum = |direction| {
+    let calls = |direction| {
         let calls = results.iter().flat_map(|result| &result.evidence.calls);
-        let wanted = calls.filter(|call| {
+        calls.filter(move |call| {
             call.protocol == Protocol::Sco && call.direction == direction && call.result == "ok"
-        });
-        wanted.map(|call| call.calls).sum::<u64>()
+        })
     };
-    let (written, read) = (sum(Direction::Write), sum(Direction::Read));
+    let bytes = |direction| calls(direction).map(|call| call.bytes).sum::<u64>();
+    let written: u64 = calls(Direction::Write).map(|call| call.calls).sum();
+    let frame_bytes = bytes(Direction::Write).checked_div(written)?.max(1);
+    let read = bytes(Direction::Read) / frame_bytes;
     let times = u64::try_from(results.len()).unwrap_or(u64::MAX);
     let refused = crate::expect::refused_frames(scenario) * times;
-    (written > 0).then(|| Voice {
+    Some(Voice {
         scenario: scenario.name.clone(),
         frames_written: written,
         frames_refused: refused,
         frames_read: read,
         frames_lost: written.saturating_sub(refused + read),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use evidence::CallCount;
+
+    /// Check that a read that brings no frame is none, and that a frame that never came is lost.
+    #[test]
+    fn frames_are_counted_by_their_bytes() {
+        let call = |direction, calls, bytes| CallCount {
+            protocol: Protocol::Sco,
+            direction,
+            result: "ok".to_owned(),
+            calls,
+            bytes,
+        };
+        let kernel = "debian:6.12".parse().unwrap();
+        let mut result = CaseResult::bare(&kernel, "usb-sco-msbc", Outcome::Passed);
+        result.evidence.calls = vec![
+            call(Direction::Write, 5, 300),
+            call(Direction::Read, 5, 240),
+        ];
+        let scenario = &scenarios::all()[0];
+        let voice = voice(scenario, &[result]).unwrap();
+        let frames = [voice.frames_written, voice.frames_read, voice.frames_lost];
+        assert_eq!(frames, [5, 4, 1]);
+        let silent = CaseResult::bare(&kernel, "usb-l2cap", Outcome::Passed);
+        assert!(super::voice(scenario, &[silent]).is_none());
+    }
 }
