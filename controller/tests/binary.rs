@@ -68,3 +68,27 @@ fn bt_controller_serves_two_hosts_and_says_what_crossed() {
         assert!(capture.starts_with(b"btsnoop\0"));
     }
 }
+
+/// Check that what cannot be had is named, with a way out: vhci where there is none, and a place for a socket where something else is.
+#[test]
+fn bt_controller_says_what_it_cannot_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "").unwrap();
+    let run = |option: &str, path: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bt-controller"));
+        let output = command.arg(option).arg(path).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let missing = run("--device", &folder.path().join("vhci"));
+    assert!(
+        missing.contains("/vhci") && missing.contains("module hci_vhci"),
+        "{missing}"
+    );
+    let taken = run("--usbredir", &taken);
+    assert!(
+        taken.contains("/taken") && taken.contains("choose another path"),
+        "{taken}"
+    );
+}

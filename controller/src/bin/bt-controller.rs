@@ -71,6 +71,7 @@ impl Kind {
     }
 }
 
+const NO_VHCI: &str = "failed to add a controller on vhci, which needs root and the module hci_vhci (--usbredir and --h4 need neither)";
 /// Controllers on vhci if nothing is said.
 const DEFAULT_COUNT: u8 = 2;
 /// Entries kept when only sums are asked for.
@@ -133,7 +134,7 @@ fn open_ports(arguments: &Arguments, air: &mut Air) -> anyhow::Result<Vec<Box<dy
         Ok(())
     };
     for _ in 0..arguments.vhci.unwrap_or(default) {
-        let port = VhciPort::open(&arguments.device).context("failed to add a controller")?;
+        let port = VhciPort::open(&arguments.device).context(NO_VHCI)?;
         let index = port.index().0;
         add(Box::new(port), &format_args!("hci{index}"))?;
     }
