@@ -141,6 +141,9 @@ pub struct SendBuffer {
     pub occupied: Vec<u64>,
     /// Did nothing cross any controller's boundary meanwhile?
     pub still: bool,
+    /// It was full by then, on the clock that stamps the ledgers: a write had been turned away.
+    #[serde(default)]
+    pub full_ns: i64,
 }
 
 /// What the exporter served over loopback.

@@ -289,6 +289,7 @@ impl Stage<'_> {
             let now = self.socket(name)?.occupied();
             occupied.push(now.context("failed to read the socket's memory")?);
         }
+        let full_ns = self.controllers.now_ns()?;
         for _ in 0..further {
             ensure!(
                 !self.try_write(name, messages, bytes)?,
@@ -298,16 +299,13 @@ impl Stage<'_> {
         limit(None)?;
         let still = self.controllers.crossed()? == crossed;
         self.filled.insert(name.to_owned(), (bytes, messages));
-        self.report_buffer(name, occupied, still)
-    }
-
-    fn report_buffer(&self, name: &str, occupied: Vec<u64>, still: bool) -> anyhow::Result<()> {
         let socket = self.socket(name)?;
         let witness = SendBuffer {
             protocol: socket.protocol(),
             limit: socket.send_buffer().context("failed to read SO_SNDBUF")?,
             occupied,
             still,
+            full_ns,
         };
         self.port.send(&AgentRecord::SendBuffer(witness))?;
         Ok(())

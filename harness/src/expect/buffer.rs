@@ -197,33 +197,34 @@ fn largest_limit(scenario: &Scenario) -> u64 {
     asked.chain([DEFAULT_LIMIT]).max().unwrap_or(DEFAULT_LIMIT)
 }
 
-/// Full buffers. A socket that was filled while nothing could leave is full once: from some moment of
-/// the step that filled it, at least until its controller is released, at most until it is drained.
+/// Full buffers. A socket that was filled while nothing could leave is full once: from before the agent
+/// found it so, at least until a controller gives buffers back, at most until it is drained.
 /// Writers that wait may find the buffer full, any number of times up to that of their messages, if it is
 /// small or the messages are large.
 fn expect_full_times(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Evidence) {
     let labels = [("proto", Protocol::L2cap.label())];
     let mut buffers = evidence.send_buffers.iter();
-    let mut filled: Option<(Period, Protocol)> = None;
+    let mut filled: Option<(Period, &SendBuffer)> = None;
     let mut released = None;
     let mut small = false;
     for (step, period) in scenario.steps.iter().zip(&evidence.steps) {
         match step {
             Step::SendBuffer { .. } => small = true,
             Step::FillUntilFull { .. } => {
-                let protocol = buffers.next().map(|buffer| buffer.protocol);
-                filled = protocol
-                    .filter(|protocol| has_full_times(*protocol) && !suspends(scenario))
-                    .map(|protocol| (*period, protocol));
+                let buffer = buffers.next();
+                filled = buffer
+                    .filter(|buffer| has_full_times(buffer.protocol) && !suspends(scenario))
+                    .map(|buffer| (*period, buffer));
                 released = None;
             }
             Step::Acks { .. } | Step::FlushAcks { .. } => {
                 released.get_or_insert(period.began_ns);
             }
             Step::Drain { .. } => {
-                if let (Some((fill, protocol)), Some(released)) = (filled.take(), released) {
-                    let labels = [("proto", protocol.label())];
-                    let low = (released - fill.ended_ns).cast_unsigned();
+                if let (Some((fill, buffer)), Some(released)) = (filled.take(), released) {
+                    let labels = [("proto", buffer.protocol.label())];
+                    let made_room_ns = completed_after(evidence, released).unwrap_or(released);
+                    let low = (made_room_ns - buffer.full_ns).cast_unsigned();
                     let high = (period.ended_ns - fill.began_ns).cast_unsigned();
                     snapshot.observe_between(&BUFFER_FULL_TIME, &labels, low, high);
                 }
@@ -238,6 +239,14 @@ fn expect_full_times(snapshot: &mut Snapshot, scenario: &Scenario, evidence: &Ev
     }
 }
 
+/// When a controller gave buffers back for the first time after that: before, nothing could leave.
+fn completed_after(evidence: &Evidence, after_ns: i64) -> Option<i64> {
+    let entries = evidence.ledgers.values().flatten();
+    let reports = entries.filter(|entry| !entry.completed().is_empty());
+    let times = reports.map(super::nanoseconds);
+    times.filter(|at_ns| *at_ns >= after_ns).min()
+}
+
 /// RFCOMM's messages reach no driver themselves.
 fn has_full_times(protocol: Protocol) -> bool {
     protocol != Protocol::Rfcomm
@@ -248,4 +257,70 @@ fn has_full_times(protocol: Protocol) -> bool {
 fn is_large(traffic: &Traffic) -> bool {
     let bytes = u64::try_from(traffic.bytes).unwrap_or(u64::MAX);
     WINDOW_MESSAGES * (2 * bytes + 2048) >= DEFAULT_LIMIT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios;
+    use controller::{CompletedLink, ConnHandle, ControllerId, Direction, PacketHead, Pool};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    fn completed(milliseconds: u64) -> Entry {
+        let links = vec![CompletedLink {
+            handle: ConnHandle::from_low_bits(5),
+            pool: Pool::Iso,
+            packets: 7,
+            slots_after: 7,
+        }];
+        Entry {
+            time: Duration::from_millis(milliseconds),
+            controller: ControllerId::from_index(0),
+            direction: Direction::ControllerToHost,
+            kind: Some(controller::PacketKind::Event),
+            length_bytes: 7,
+            head: PacketHead::of(&[]),
+            detail: Detail::Completed { links },
+        }
+    }
+
+    /// Check that a buffer is full from when the agent found it so, until a controller gives buffers back after it was told to, and that
+    /// reports from before do not count.
+    #[test]
+    fn buffer_is_full_until_buffers_come_back() {
+        let all = scenarios::all();
+        let mut scenario = all.into_iter().find(|s| s.name == "iso-stalled").unwrap();
+        let steps = scenario.steps.iter().filter(|step| {
+            matches!(
+                step,
+                Step::FillUntilFull { .. } | Step::FlushAcks { .. } | Step::Drain { .. }
+            )
+        });
+        // The first and the last give back what the scenario does not wait for.
+        scenario.steps = steps.skip(1).take(3).cloned().collect();
+        let period = |began: i64, ended: i64| Period {
+            began_ns: began * 1_000_000,
+            ended_ns: ended * 1_000_000,
+        };
+        let evidence = Evidence {
+            ledgers: BTreeMap::from([(0, vec![completed(90), completed(650)])]),
+            steps: vec![period(100, 300), period(600, 601), period(602, 900)],
+            send_buffers: vec![SendBuffer {
+                protocol: Protocol::Iso,
+                limit: 16_384,
+                occupied: Vec::new(),
+                still: true,
+                full_ns: 150_000_000,
+            }],
+            ..Evidence::default()
+        };
+        let mut snapshot = Snapshot::new();
+        expect_full_times(&mut snapshot, &scenario, &evidence);
+        let text: Vec<String> = snapshot.iter().map(|(_, v)| v.to_string()).collect();
+        assert!(
+            text[0].starts_with("1 values, sum 500000000 to 800000000 "),
+            "{text:?}"
+        );
+    }
 }
