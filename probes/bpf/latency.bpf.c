@@ -6,11 +6,12 @@
  * Where: hci_send_acl, hci_send_sco and hci_send_iso, where a packet enters its queue;
  * hci_send_to_monitor, which hci_send_frame calls for each packet to a driver and hci_rx_work for each
  * event; the return of hci_send_frame, for packets that the driver refuses; hci_conn_del.
- * Cost: a packet sent, one read of its header, a look-up in a hash map and some six in arrays; an event,
- * one read, one more for each link but the first that it tells of, and a look-up for each. With kprobes
- * each member of the kernel's structures is a read too, and a packet takes an entry of a hash map while
- * it waits (queued.bpf.h) and another while it is handed over (sending.bpf.h). What is remembered of
- * packets in a controller goes with the link.
+ * Cost: a packet sent, a look-up in a hash map and some six in arrays; one that did not enter a queue by
+ * itself, as fragments do not, also a read of its header and one more look-up in a hash map. An event,
+ * one read and one look-up for each link that it tells of. With kprobes each member of the kernel's
+ * structures is a read too, and a packet takes an entry of a hash map while it waits (queued.bpf.h) and
+ * another while it is handed over (sending.bpf.h). What is remembered of packets in a controller goes
+ * with the link.
  */
 #include "compat.bpf.h"
 #include "completed.bpf.h"
@@ -96,7 +97,11 @@ static __always_inline struct latency *latency_of(__u16 hci, __u32 kind)
 static __always_inline int handle_queue(bool typed, const struct hci_conn *conn,
 					const struct sk_buff *skb, enum link_kind kind)
 {
-	struct queued queued = {.ns = bpf_ktime_get_ns(), .kind = kind};
+	struct queued queued = {
+		.ns = bpf_ktime_get_ns(),
+		.kind = kind,
+		.handle = READ(typed, conn, handle),
+	};
 
 	/* Others cannot claim a place: not even the device need be read. */
 	put_queued(typed ? READ(typed, conn, hdev) : 0, skb, &queued);
@@ -148,19 +153,20 @@ static __always_inline bool is_continuation(__u8 type, __u16 header)
 	       (type == HCI_ISODATA_PKT && boundary & 1);
 }
 
-/* Ends the time in the queue. Fragments entered it together with the first of them. */
-static __always_inline void leave_queue(struct link *link, const struct hci_dev *hdev,
-					const struct sk_buff *skb, __u16 hci, bool continues,
-					__u64 now)
+/*
+ * Ends the time in the queue; `queued` is 0 for a packet that is not known to have entered one. Fragments
+ * entered it together with the first of them.
+ */
+static __always_inline void leave_queue(struct link *link, const struct queued *queued, __u16 hci,
+					bool continues, __u64 now)
 {
 	struct latency *latency;
-	struct queued queued;
 
-	if (take_queued(hdev, skb, &queued)) {
-		link->queued_ns = queued.ns;
-		link->queued_kind = queued.kind;
+	if (queued) {
+		link->queued_ns = queued->ns;
+		link->queued_kind = queued->kind;
 		if (!link->followed && !link->unfollowed)
-			link->kind = queued.kind;
+			link->kind = queued->kind;
 	} else if (!continues) {
 		link->queued_ns = 0;
 	}
@@ -183,27 +189,38 @@ static __always_inline void enter_controller(struct link *link, __u64 now)
 	link->followed += 1;
 }
 
+/* Reads a data packet's handle and flags. */
+static __always_inline bool read_header(bool typed, const struct sk_buff *skb, __u16 *header)
+{
+	return READ(typed, skb, len) >= sizeof(*header) &&
+	       !bpf_probe_read_kernel(header, sizeof(*header), READ(typed, skb, data));
+}
+
 static __always_inline int handle_sent(bool typed, const struct hci_dev *hdev,
 				       const struct sk_buff *skb, __u8 type)
 {
 	struct link_key key = {.hci = READ(typed, hdev, id)};
 	__u64 now = bpf_ktime_get_ns();
 	struct latency *latency;
+	struct queued queued;
+	bool is_queued = take_queued(hdev, skb, &queued);
 	struct link *link;
-	__u16 header;
+	__u16 header = 0;
 
-	if (READ(typed, skb, len) < sizeof(header) ||
-	    bpf_probe_read_kernel(&header, sizeof(header), READ(typed, skb, data))) {
+	if (is_queued) {
+		key.handle = queued.handle & 0x0fff;
+	} else if (read_header(typed, skb, &header)) {
+		key.handle = header & 0x0fff;
+	} else {
 		count_drop(DROP_MALFORMED);
 		return 0;
 	}
-	key.handle = header & 0x0fff;
 	link = link_of(typed, hdev, &key);
 	if (!link) {
 		count_drop(DROP_MAP_FULL);
 		return 0;
 	}
-	leave_queue(link, hdev, skb, key.hci, is_continuation(type, header), now);
+	leave_queue(link, is_queued ? &queued : 0, key.hci, is_continuation(type, header), now);
 	/* Such packets are never completed. */
 	if (type == HCI_SCODATA_PKT && !hci_sco_flow_controlled(typed, hdev) &&
 	    !user_counts_sco(typed, hdev, key.hci))
@@ -375,19 +392,14 @@ static __always_inline int handle_packet(bool typed, const struct hci_dev *hdev,
 	case HCI_COMMAND_PKT:
 		if (hci_is_user_channel(typed, hdev))
 			return user_command(READ(typed, hdev, id), (__u64)READ(typed, skb, data));
-		return 0;
-	default:
-		return 0;
 	}
+	return 0;
 }
 
 static __always_inline int handle_conn_del(const struct hci_conn *conn)
 {
 	const struct hci_dev *hdev = BPF_CORE_READ(conn, hdev);
-	struct link_key key = {
-		.hci = BPF_CORE_READ(hdev, id),
-		.handle = BPF_CORE_READ(conn, handle),
-	};
+	struct link_key key = {.hci = BPF_CORE_READ(hdev, id), .handle = BPF_CORE_READ(conn, handle)};
 
 	forget_link(&key, !hci_is_going(KPROBE, hdev));
 	return 0;
@@ -420,29 +432,21 @@ int BPF_KPROBE(hci_send_acl_kprobe, struct hci_chan *chan, struct sk_buff *skb)
 	return handle_queue_acl(KPROBE, chan, skb);
 }
 
-SEC("fentry/hci_send_sco")
-int BPF_PROG(hci_send_sco_fentry, struct hci_conn *conn, struct sk_buff *skb)
-{
-	return handle_queue(FENTRY, conn, skb, KIND_SCO);
-}
+#define QUEUE_PROGRAMS(function, kind)                                                             \
+	SEC("fentry/" #function)                                                                   \
+	int BPF_PROG(function##_fentry, struct hci_conn *conn, struct sk_buff *skb)                \
+	{                                                                                          \
+		return handle_queue(FENTRY, conn, skb, kind);                                      \
+	}                                                                                          \
+                                                                                                   \
+	SEC("kprobe/" #function)                                                                   \
+	int BPF_KPROBE(function##_kprobe, struct hci_conn *conn, struct sk_buff *skb)              \
+	{                                                                                          \
+		return handle_queue(KPROBE, conn, skb, kind);                                      \
+	}
 
-SEC("kprobe/hci_send_sco")
-int BPF_KPROBE(hci_send_sco_kprobe, struct hci_conn *conn, struct sk_buff *skb)
-{
-	return handle_queue(KPROBE, conn, skb, KIND_SCO);
-}
-
-SEC("fentry/hci_send_iso")
-int BPF_PROG(hci_send_iso_fentry, struct hci_conn *conn, struct sk_buff *skb)
-{
-	return handle_queue(FENTRY, conn, skb, KIND_ISO);
-}
-
-SEC("kprobe/hci_send_iso")
-int BPF_KPROBE(hci_send_iso_kprobe, struct hci_conn *conn, struct sk_buff *skb)
-{
-	return handle_queue(KPROBE, conn, skb, KIND_ISO);
-}
+QUEUE_PROGRAMS(hci_send_sco, KIND_SCO)
+QUEUE_PROGRAMS(hci_send_iso, KIND_ISO)
 
 SEC("fentry/hci_send_to_monitor")
 int BPF_PROG(hci_send_to_monitor_fentry, struct hci_dev *hdev, struct sk_buff *skb)

@@ -20,7 +20,8 @@
 
 struct queued {
 	__u64 ns;
-	__u64 kind; /* enum link_kind */
+	__u32 kind; /* enum link_kind */
+	__u32 handle; /* of its link: need not be read of the packet again */
 };
 
 struct {

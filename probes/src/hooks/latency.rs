@@ -31,8 +31,8 @@ pub(super) const HOOKS: &[Hook] = &[
         &["hci_chan", "hci_conn"],
         feeds!(QUEUE_TIME "acl", QUEUE_TIME "le"),
     ),
-    hook("hci_send_sco", &[], feeds!(QUEUE_TIME "sco")),
-    hook("hci_send_iso", &[], feeds!(QUEUE_TIME "iso")),
+    hook("hci_send_sco", &["hci_conn"], feeds!(QUEUE_TIME "sco")),
+    hook("hci_send_iso", &["hci_conn"], feeds!(QUEUE_TIME "iso")),
     hook(
         "hci_send_to_monitor",
         &["hci_dev", "bt_skb_cb"],
