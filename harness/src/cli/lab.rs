@@ -351,6 +351,10 @@ impl Lab {
 
     /// What was foretold for each kernel that came to an end, beside what came.
     fn foretell(&self, cells: &[Cell], results: &[CaseResult]) -> BTreeMap<String, Foretold> {
+        // The choice that the loader makes by itself is foretold, not one that was made for it.
+        if self.options.attach == Attach::Kprobe {
+            return BTreeMap::new();
+        }
         let mut foretold = BTreeMap::new();
         for cell in cells {
             let kernel = cell.kernel.to_string();
