@@ -208,9 +208,11 @@ impl Prophet {
             .filter(|(_, outcome)| !matches!(outcome, ModuleOutcome::Failed { .. }))
             .map(|(name, _)| name.replace('-', "_"))
             .collect();
+        // Programs that are tried alone are loaded as plain libbpf does it, which looks for no types beside the objects.
+        let types = self.types.clone().filter(|_| evidence.trials.is_empty());
         let scenario = Scenario {
             loaded: Loaded::These(loaded),
-            btf: self.types.clone().map(OtherBtf::Beside),
+            btf: types.map(OtherBtf::Beside),
             ..Scenario::default()
         };
         self.objects
