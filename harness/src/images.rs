@@ -5,11 +5,13 @@ use crate::needs::KernelConfig;
 use crate::progress::{Progress, Task};
 use anyhow::Context as _;
 use kernels::modules::ModuleSet;
-use kernels::{Keep, KernelId, Manifest};
+use kernels::{Keep, KernelId, Lock, Manifest};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vm_images::{Cache, Context, Event, Mirrors, NewSeries, Newest, ensure_kernel, initramfs};
+use vm_images::{
+    Cache, Context, Event, Mirrors, NewSeries, Newest, ensure_kernel, fetch_package, initramfs,
+};
 
 /// The modules that an image carries. Stage 0 loads the first set by itself, the others on order.
 const SETS: [ModuleSet; 3] = [ModuleSet::Bare, ModuleSet::Bluetooth, ModuleSet::Usb];
@@ -115,6 +117,30 @@ impl Images {
             release: ready.tree.release().to_owned(),
             config: config.map(Arc::new),
         })
+    }
+
+    /// The packages of a kernel of the archive, as they are installed. Downloaded if they have left the cache: nothing needs
+    /// them once they are unpacked.
+    ///
+    /// # Errors
+    /// The kernel is not in kernels.lock, or a package cannot be had.
+    pub fn packages(&self, kernel: &KernelId, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+        let shown = Shown {
+            task: progress.task(&kernel.to_string()),
+            progress,
+        };
+        let context = Context {
+            cache: &self.cache,
+            mirrors: &self.mirrors,
+            progress: &shown,
+        };
+        let lock = Lock::load(&self.lock_file)?;
+        let locked = lock
+            .get(kernel)
+            .with_context(|| format!("{kernel} is not a kernel of the archive"))?;
+        let packages = locked.packages.iter();
+        let packages = packages.map(|package| fetch_package(&context, package));
+        Ok(packages.collect::<Result<_, _>>()?)
     }
 
     /// Adds to kernels.toml every series of the archive that is newer than all that it lists.

@@ -9,11 +9,9 @@ use harness::drive::Watch;
 use harness::kills;
 use harness::progress::Progress;
 use harness::scenarios;
-use kernels::{KernelId, Lock, Manifest};
-use std::path::PathBuf;
+use kernels::Manifest;
 use std::process::ExitCode;
 use std::time::Duration;
-use vm_images::{Entry, Kind};
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -106,29 +104,14 @@ fn boot(options: &BootOptions) -> anyhow::Result<ExitCode> {
     let mut boots = bench::boots(plan, watch, &line)?;
     if options.peer_times > 0 {
         let folder = tempfile::tempdir().context("failed to create a temporary folder")?;
-        let packages = packages(&lab, &kernel)?;
+        let packages = lab.images.packages(&kernel, &lab.progress);
+        let packages =
+            packages.context("other tools are measured on packages; give --peer-times 0")?;
         let vmlinuz = bench::unpack_for_peers(&packages, folder.path())?;
         boots.peers = bench::peers(&boots, &vmlinuz, options.peer_times, &line);
     }
     print(&(serde_json::to_string_pretty(&boots)? + "\n"));
     Ok(ExitCode::SUCCESS)
-}
-
-/// The kernel's packages, as they lie in the cache.
-fn packages(lab: &Lab, kernel: &KernelId) -> anyhow::Result<Vec<PathBuf>> {
-    let lock = Lock::load(lab.images.lock_file())?;
-    let wanted: Vec<String> = lock
-        .get(kernel)
-        .context("other tools are measured on kernels of the archive; give --peer-times 0")?
-        .packages
-        .iter()
-        .map(|package| package.sha256.to_string())
-        .collect();
-    let entries = lab.images.cache().entries()?.into_iter();
-    let is_wanted = |entry: &Entry| {
-        entry.kind == Kind::Package && wanted.iter().any(|hash| entry.name.starts_with(hash))
-    };
-    Ok(entries.filter(is_wanted).map(|entry| entry.path).collect())
 }
 
 fn kills(options: &KillOptions) -> anyhow::Result<ExitCode> {
