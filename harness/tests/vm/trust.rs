@@ -5,7 +5,7 @@ use crate::common::{Run, lab, processes, scenario};
 use evidence::{Misbehavior, Step};
 use harness::class::Class;
 use harness::outcome::Outcome;
-use kernels::Lock;
+use harness::progress::Progress;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::symlink;
@@ -14,7 +14,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use vm_images::{Entry, Kind};
 
 const KERNEL: &str = "debian:6.12";
 const SCENARIO: &str = "l2cap-seqpacket";
@@ -140,24 +139,15 @@ fn package_that_changes_under_a_run_is_noticed_by_the_next() {
 
 /// The kernel's packages, as files of their own.
 fn copy_packages(folder: &Path) -> Vec<PathBuf> {
-    let lock = Lock::load(lab().images.lock_file()).unwrap();
-    let locked = lock.get(&KERNEL.parse().unwrap()).unwrap();
-    let hashes: Vec<String> = locked
-        .packages
-        .iter()
-        .map(|p| p.sha256.to_string())
-        .collect();
-    let entries = lab().images.cache().entries().unwrap().into_iter();
-    let wanted = entries.filter(|entry| {
-        let is_one = |hash: &String| entry.name.starts_with(hash);
-        entry.kind == Kind::Package && hashes.iter().any(is_one)
-    });
-    let copy = |(number, entry): (usize, Entry)| {
+    let progress = Progress::on_stderr();
+    let packages = lab().images.packages(&KERNEL.parse().unwrap(), &progress);
+    let copy = |(number, package): (usize, PathBuf)| {
         let path = folder.join(format!("{number}.deb"));
-        fs::copy(&entry.path, &path).unwrap();
+        fs::copy(&package, &path).unwrap();
         path
     };
-    wanted.enumerate().map(copy).collect()
+    let packages = packages.unwrap().into_iter();
+    packages.enumerate().map(copy).collect()
 }
 
 /// Check that a disk that fills up while a machine is saved is named as that, that it is the
