@@ -276,25 +276,30 @@ impl Stage<'_> {
     }
 
     fn fill(&mut self, name: &str, bytes: usize, further: u32) -> anyhow::Result<()> {
-        let mut messages = 0;
-        let mut occupied = Vec::new();
+        let (mut messages, mut occupied) = (0, Vec::new());
         let crossed = self.controllers.crossed()?;
         let limit = |limit| {
             let set = self.socket(name)?.set_write_limit(limit);
             set.context("failed to set SO_SNDTIMEO")
         };
         limit(Some(SUSPENDED_WRITE))?;
-        while self.try_write(name, messages, bytes)? {
-            messages += 1;
-            let now = self.socket(name)?.occupied();
-            occupied.push(now.context("failed to read the socket's memory")?);
-        }
-        let full_ns = self.controllers.now_ns()?;
-        for _ in 0..further {
-            ensure!(
-                !self.try_write(name, messages, bytes)?,
-                "a full socket took one more"
-            );
+        let mut full = None;
+        let full_ns = loop {
+            if self.try_write(name, messages, bytes)? {
+                messages += 1;
+                occupied.push(self.occupied(name)?);
+                full = None;
+            } else if let Some(since_ns) = full {
+                break since_ns;
+            } else {
+                full = Some(self.controllers.now_ns()?);
+                // Of RFCOMM, a thread of the kernel goes on emptying the buffer until its own socket is full.
+                thread::sleep(AT_REST);
+            }
+        };
+        for _ in 1..further {
+            let taken = self.try_write(name, messages, bytes)?;
+            ensure!(!taken, "a full socket took one more");
         }
         limit(None)?;
         let still = self.controllers.crossed()? == crossed;
@@ -309,6 +314,12 @@ impl Stage<'_> {
         };
         self.port.send(&AgentRecord::SendBuffer(witness))?;
         Ok(())
+    }
+
+    /// Bytes in a socket's send buffer.
+    fn occupied(&self, name: &str) -> anyhow::Result<u64> {
+        let occupied = self.socket(name)?.occupied();
+        occupied.context("failed to read the socket's memory")
     }
 
     /// Writes the n-th message without waiting; says whether it was taken or the buffer is full.
@@ -433,6 +444,8 @@ impl Stage<'_> {
 /// Some kernels let a write wait on a channel that is suspended even if it says that it will not: 5.10's `bt_sock_wait_ready()` looks for
 /// O_NONBLOCK among the flags of the call, where only MSG_DONTWAIT can be. It ends with EAGAIN all the same.
 const SUSPENDED_WRITE: Duration = Duration::from_millis(20);
+/// How long a buffer must have been full: krfcommd may have to wait for a processor.
+const AT_REST: Duration = Duration::from_millis(150);
 const QUIET_PATIENCE: Duration = Duration::from_secs(30);
 const QUIET_PAUSE: Duration = Duration::from_millis(10);
 
