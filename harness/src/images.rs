@@ -75,15 +75,8 @@ impl Images {
         locked: bool,
         progress: &Progress,
     ) -> anyhow::Result<Image> {
-        let shown = Shown {
-            task: progress.task(&kernel.to_string()),
-            progress,
-        };
-        let context = Context {
-            cache: &self.cache,
-            mirrors: &self.mirrors,
-            progress: &shown,
-        };
+        let shown = Shown::of(kernel, progress);
+        let context = self.context(&shown);
         let names: Vec<&str> = SETS.iter().flat_map(|set| set.names()).collect();
         let ready = ensure_kernel(
             &context,
@@ -119,21 +112,22 @@ impl Images {
         })
     }
 
+    fn context<'a>(&'a self, shown: &'a Shown<'_>) -> Context<'a> {
+        Context {
+            cache: &self.cache,
+            mirrors: &self.mirrors,
+            progress: shown,
+        }
+    }
+
     /// The packages of a kernel of the archive, as they are installed. Downloaded if they have left the cache: nothing needs
     /// them once they are unpacked.
     ///
     /// # Errors
     /// The kernel is not in kernels.lock, or a package cannot be had.
     pub fn packages(&self, kernel: &KernelId, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
-        let shown = Shown {
-            task: progress.task(&kernel.to_string()),
-            progress,
-        };
-        let context = Context {
-            cache: &self.cache,
-            mirrors: &self.mirrors,
-            progress: &shown,
-        };
+        let shown = Shown::of(kernel, progress);
+        let context = self.context(&shown);
         let lock = Lock::load(&self.lock_file)?;
         let locked = lock
             .get(kernel)
@@ -200,6 +194,13 @@ impl Images {
 struct Shown<'a> {
     task: Task,
     progress: &'a Progress,
+}
+
+impl<'a> Shown<'a> {
+    fn of(kernel: &KernelId, progress: &'a Progress) -> Self {
+        let task = progress.task(&kernel.to_string());
+        Self { task, progress }
+    }
 }
 
 impl vm_images::Progress for Shown<'_> {
